@@ -1,0 +1,1 @@
+"""Skipline: one training, 2^N depths, one registered model."""

@@ -1,0 +1,5 @@
+"""`python -m pipeline` is `skipline`."""
+
+from pipeline.cli import main
+
+main()

@@ -1,0 +1,362 @@
+"""The job file: what a user may write, checked as a whole.
+
+Every key is documented here; `skipline init` writes a commented file. One precedence: `--set` over the file
+over the default. A setting that would have no effect is an error. All problems of a file are reported in one
+go.
+"""
+
+import copy
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from pipeline.errors import RequestError
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Integers = Annotated[tuple[int, ...], Field(strict=False)]
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+class Section(BaseModel):
+    """A frozen part of the job file that refuses unknown keys and wrong types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    def is_changed(self, key: str) -> bool:
+        """Return whether a setting differs from its default; a resolved job file spells defaults out."""
+        changed: bool = getattr(self, key) != type(self).model_fields[key].default
+        return changed
+
+
+class DataConfig(Section):
+    """Which images to learn from."""
+
+    train: str = Field(description="builtin:digits, a folder with one sub-folder a class, or Parquet file(s)")
+    validation: str | None = Field(
+        None, description="held-out images; without it a part of train is held out"
+    )
+    validation_fraction: Fraction = Field(0.1, description="share of train held out, stratified by class")
+    image_size: Count = Field(224, description="height and width in pixels that the network sees")
+    crop: Literal["random_resized", "pad", "none"] = Field(
+        "random_resized",
+        description="training crop: random area, random place after padding by 1/8, or none",
+    )
+    flip_probability: Annotated[float, Field(ge=0, le=1)] = Field(0.5, description="of a horizontal flip")
+    bad_items: Literal["fail", "skip"] = Field(
+        "fail", description="corrupt images, missing labels: fail or skip"
+    )
+    max_bad_fraction: Fraction = Field(0.01, description="with skip: more than this share still fails")
+
+    @model_validator(mode="after")
+    def _settings_have_an_effect(self) -> Self:
+        if self.validation is not None and self.is_changed("validation_fraction"):
+            raise ValueError("validation_fraction has no effect beside validation; leave one of the two out")
+        if self.bad_items == "fail" and self.is_changed("max_bad_fraction"):
+            raise ValueError("max_bad_fraction has no effect with bad_items: fail; write bad_items: skip")
+        return self
+
+
+class BackboneConfig(Section):
+    """Which timm network to give adaptive depth."""
+
+    name: str = Field(description="timm model name, such as resnet50 or vit_small_patch16_224")
+    pretrained: bool = Field(False, description="start from timm's pretrained weights")
+    small_images: bool = Field(
+        False, description="ResNet: 3x3 stem, stride 1, no pooling, for images of 32 pixels"
+    )
+    kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="further arguments of timm's model class"
+    )
+
+
+class TrainingConfig(Section):
+    """How the one training runs."""
+
+    epochs: Count = Field(description="passes over the training images")
+    batch_size: Count = Field(256, description="images a step, over all workers")
+    workers: Count = Field(1, description="training processes; each holds a whole copy of the network")
+    cpus_per_worker: Count = Field(1, description="CPUs a worker: they compute, or with use_gpu load images")
+    use_gpu: bool = Field(False, description="one GPU a worker (nccl); without it CPU (gloo)")
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="sgd is Nesterov's, as in timm")
+    lr: Annotated[float, Field(gt=0)] = Field(0.1, description="peak learning rate")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="sgd only")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(1e-4, description="none on norms and biases")
+    schedule: Literal["cosine", "multistep"] = Field("cosine", description="how the learning rate falls")
+    warmup_epochs: Annotated[int, Field(ge=0)] = Field(0, description="epochs of linear rise to lr")
+    milestones: Integers = Field(
+        (), description="multistep only: epochs at which lr is multiplied by decay_rate"
+    )
+    decay_rate: Fraction = Field(0.1, description="multistep only")
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="of the super-net's loss")
+    alpha: Annotated[float, Field(gt=0, lt=1)] = Field(0.5, description="share of the super-net's loss")
+    temperature: Annotated[float, Field(gt=0)] = Field(1.0, description="of the distillation")
+    precision: Literal["float32", "bf16"] = Field(
+        "float32", description="bf16 is autocast, weights stay float32"
+    )
+
+    @property
+    def num_loader_workers(self) -> int:
+        """Processes that load images for one worker: all CPUs but one beside a GPU, else none."""
+        return self.cpus_per_worker - 1 if self.use_gpu else 0
+
+    @property
+    def num_threads(self) -> int:
+        """Threads that one worker computes with."""
+        return self.cpus_per_worker - self.num_loader_workers
+
+    @model_validator(mode="after")
+    def _settings_fit_together(self) -> Self:
+        if self.batch_size % self.workers:
+            raise ValueError(
+                f"batch_size must be a multiple of workers, got {self.batch_size} and {self.workers}; "
+                f"write {self.batch_size // self.workers * self.workers or self.workers}"
+            )
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs < epochs must hold, got {self.warmup_epochs} and {self.epochs}")
+        if self.schedule == "multistep" and not self.milestones:
+            raise ValueError(
+                "schedule: multistep needs milestones, got none; write such as milestones: [60, 100]"
+            )
+        only = {"milestones": "multistep", "decay_rate": "multistep", "momentum": "sgd"}
+        for key, choice in only.items():
+            if self.is_changed(key) and choice not in (self.schedule, self.optimizer):
+                raise ValueError(f"{key} has no effect without {choice}; leave it out")
+        return self
+
+
+class SearchConfig(Section):
+    """What to search before the training, and for how long."""
+
+    space: str = Field(description="a YAML file, or the name of one in search_spaces/")
+    trials: Count = Field(
+        8, description="how many designs; the first is the paper's split with the job's settings"
+    )
+    epochs: Count = Field(description="epochs of a trial that is never stopped early")
+    objective: Literal["hypervolume"] = Field(
+        "hypervolume",
+        description="area under the curve of best accuracy against relative MACs over all profiles",
+    )
+    data_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="share of the images for a trial"
+    )
+
+
+class EvaluationConfig(Section):
+    """How latencies are measured."""
+
+    latency_batch_size: Count = Field(1, description="images of one timed call")
+    latency_runs: Annotated[int, Field(ge=2)] = Field(
+        30, description="timed calls a profile, after 5 untimed ones"
+    )
+
+
+class RegistryConfig(Section):
+    """Where the result is registered."""
+
+    model: str = Field(description="name of the registered model")
+    tracking_uri: str | None = Field(None, description="any MLflow URI; without it SQLite below storage")
+    experiment: str = Field("skipline", description="MLflow experiment of the runs")
+
+
+class Job(Section):
+    """A whole job file."""
+
+    name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=100)] = Field(
+        description="the name of the job, which also names its folder"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="every random source follows from it")
+    data: DataConfig = Field(description="which images to learn from")
+    backbone: BackboneConfig = Field(description="which timm network to give adaptive depth")
+    split: Literal["paper"] | Integers = Field(
+        "paper", description="mandatory blocks of every stage; a search starts from it"
+    )
+    training: TrainingConfig = Field(description="how the one training runs")
+    search: SearchConfig | None = Field(
+        None, description="left out: no search, the settings above are trained"
+    )
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="how latencies are measured")
+    registry: RegistryConfig = Field(description="where the result is registered")
+    storage: str = Field("runs", description="folder for checkpoints, results and the embedded MLflow")
+
+    @property
+    def folder(self) -> Path:
+        """Where everything of this job is kept."""
+        return Path(self.storage).absolute() / self.name
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides the result, as plain data: all but where it is stored."""
+        return self.model_dump(mode="json", exclude={"storage", "registry", "name"})
+
+    def key(self) -> str:
+        """Return the identity of the job: the same name and settings are the same job."""
+        text = json.dumps([self.name, self.settings()], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def override(self, values: Mapping[str, Any]) -> "Job":
+        """Return the job with other values at dotted keys.
+
+        Raises:
+            RequestError: If a key does not exist or a value does not fit.
+        """
+        data = self.model_dump(mode="json")
+        for key, value in values.items():
+            set_dotted(data, key, value)
+        return parse_job(data)
+
+
+def load_job(source: str, settings: Sequence[str] = ()) -> Job:
+    """Read and check a job file or preset; see `read_job` and `parse_job`."""
+    return parse_job(read_job(source, settings))
+
+
+def read_job(source: str, settings: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a job file or preset as plain data, not checked yet.
+
+    Args:
+        source: Path of a YAML file, or the name of a preset.
+        settings: Overrides such as `training.epochs=3`; values are read as YAML.
+
+    Raises:
+        RequestError: If there is no such file, it is not YAML, or an override is not written KEY=VALUE.
+    """
+    data = _read_yaml(find_job_file(source))
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise RequestError(
+                f"an override must be written KEY=VALUE, got {setting!r}; write such as training.epochs=3"
+            )
+        set_dotted(data, key.strip(), yaml.safe_load(value))
+    return data
+
+
+def parse_job(data: Mapping[str, Any]) -> Job:
+    """Check plain data as a job; raises RequestError with all problems."""
+    job, problems = examine_job(data)
+    if job is None or problems:
+        raise RequestError(problems)
+    return job
+
+
+def examine_job(data: Mapping[str, Any]) -> tuple[Job | None, list[str]]:
+    """Return what is wrong with a job, and what is left of it without the wrong keys, for further checks.
+
+    Returns:
+        The job, or None where the wrong keys leave none; and all problems found.
+    """
+    try:
+        return Job.model_validate(data), []
+    except ValidationError as error:
+        problems = [_explain(problem) for problem in error.errors()]
+        rest = _without(data, error)
+    # Settings are compared with each other only where each is sound, so look again without the wrong ones.
+    try:
+        return Job.model_validate(rest), problems
+    except ValidationError as error:
+        further = [_explain(problem) for problem in error.errors() if problem["type"] != "missing"]
+        return None, problems + [text for text in further if text not in problems]
+
+
+def _without(data: Mapping[str, Any], error: ValidationError) -> dict[str, Any]:
+    rest = copy.deepcopy(dict(data))
+    for problem in error.errors():
+        section, *keys = (str(step) for step in problem["loc"])
+        if keys and isinstance(rest.get(section), dict):
+            rest[section].pop(keys[0], None)
+        elif not keys or section == "split":
+            rest.pop(section, None)
+    return rest
+
+
+def presets() -> dict[str, Path]:
+    """Return the job files that travel with the package, by name."""
+    folder = Path(str(resources.files("pipeline") / "presets"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def find_job_file(source: str) -> Path:
+    """Return the file that a path or a preset's name means; raises RequestError if there is none."""
+    path = Path(source)
+    if path.is_file():
+        return path
+    if source in presets():
+        return presets()[source]
+    raise RequestError(
+        f"JOB must be a job file or a preset, got {source!r}, which is neither; "
+        f"presets: {', '.join(presets())}; `skipline init` writes a job file"
+    )
+
+
+def set_dotted(data: dict[str, Any], key: str, value: Any) -> None:  # noqa: ANN401
+    """Put a value at a dotted key, with mappings for the steps between.
+
+    Raises:
+        RequestError: If a step between is there and not a mapping.
+    """
+    *parents, name = key.split(".")
+    for parent in parents:
+        if data.get(parent) is None:
+            data[parent] = {}
+        data = data[parent]
+        if not isinstance(data, dict):
+            raise RequestError(
+                f"a key path must lead through mappings, got {key!r}, but {parent!r} is {data!r}"
+            )
+    data[name] = value
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RequestError(f"a job file must be YAML, {path} is not: {error}") from error
+    if not isinstance(data, dict):
+        raise RequestError(f"a job file must be a mapping of keys, {path} holds {type(data).__name__}")
+    return data
+
+
+def _explain(problem: ErrorDetails) -> str:
+    # pydantic adds the name of a union's branch, such as literal['paper'], to the key path.
+    steps = [str(step) for step in problem["loc"] if "[" not in str(step)]
+    key = ".".join(steps)
+    match problem["type"]:
+        case "extra_forbidden":
+            return f"unknown key {key!r} with the value {problem['input']!r}; {_nearest_key(key)}"
+        case "missing":
+            return (
+                f"key {key!r} is required and missing; write {key.rpartition('.')[2]}: with {all_keys()[key]}"
+            )
+        case "value_error":
+            return f"{key}: {problem['ctx']['error']}"
+        case _:
+            return f"{key}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}"
+
+
+def _nearest_key(key: str) -> str:
+    section, _, _ = key.rpartition(".")
+    siblings = [known for known in all_keys() if known.rpartition(".")[0] == section]
+    near = difflib.get_close_matches(key, all_keys(), n=1, cutoff=0.8)
+    return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(siblings)}"
+
+
+def all_keys() -> dict[str, str]:
+    """Return every dotted key of the job file with its description."""
+    return dict(_walk(Job, ""))
+
+
+def _walk(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:
+    for name, info in section.model_fields.items():
+        yield f"{prefix}{name}", info.description or ""
+        for kind in (info.annotation, *getattr(info.annotation, "__args__", ())):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from _walk(kind, f"{prefix}{name}.")

@@ -1,0 +1,90 @@
+"""Encoded images of Parquet files, held as Arrow so that one row is found without decoding the others.
+
+Small data stays in memory, shared with the loader processes that are forked from there. Large data is written
+once as an uncompressed Arrow file to a cache folder and memory mapped, so all processes of a machine share
+one copy of it.
+"""
+
+import bisect
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+IN_MEMORY_LIMIT_BYTES = 1 << 30
+"""Parquet files that are larger together go through the cache folder; chosen: eight ranks then hold 8 GiB."""
+
+
+class ArrowImages:
+    """Encoded image files in row order.
+
+    Args:
+        chunks: Arrow arrays of binary values; their lengths add up to the number of rows.
+    """
+
+    def __init__(self, chunks: Sequence[pa.Array]) -> None:
+        self._chunks = [chunk for chunk in chunks if len(chunk)]
+        self._ends = list(accumulate(len(chunk) for chunk in self._chunks))
+
+    def encoded(self, row: int) -> memoryview | None:
+        """Return the bytes of one image file, not copied; None where the row holds null."""
+        index = bisect.bisect_right(self._ends, row)
+        chunk = self._chunks[index]
+        buffer = chunk[row - self._ends[index] + len(chunk)].as_buffer()
+        return None if buffer is None else memoryview(buffer)
+
+
+def load_images(files: Sequence[Path], fingerprint: str) -> ArrowImages:
+    """Return the images of Parquet files, in memory or memory mapped after their total size.
+
+    Args:
+        files: Parquet files with a column `image.bytes`.
+        fingerprint: Names the file in the cache folder; the cached copy is as old as this text.
+    """
+    if sum(file.stat().st_size for file in files) <= IN_MEMORY_LIMIT_BYTES:
+        return ArrowImages([chunk for file in files for chunk in _image_chunks(file)])
+    cached = _cache_folder() / f"{_cache_key(files, fingerprint)}.arrow"
+    if not cached.exists():
+        _write_arrow_file(files, cached)
+    table = pa.ipc.open_file(pa.memory_map(str(cached))).read_all()
+    return ArrowImages(table["bytes"].chunks)
+
+
+def _image_chunks(file: Path) -> Iterator[pa.Array]:
+    """Yield the image bytes of one file, one array a row group."""
+    with pq.ParquetFile(file) as parquet:
+        for group in range(parquet.num_row_groups):
+            for chunk in parquet.read_row_group(group, columns=["image.bytes"]).column("image").chunks:
+                yield pc.struct_field(chunk, "bytes")
+
+
+def _write_arrow_file(files: Sequence[Path], target: Path) -> None:
+    """Write all image bytes to `target`, whole or not at all, whoever else does the same."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    schema = pa.schema([("bytes", pa.large_binary())])
+    with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".part", delete=False) as part:
+        try:
+            with pa.ipc.new_file(part, schema) as writer:
+                for chunk in (chunk for file in files for chunk in _image_chunks(file)):
+                    writer.write_batch(pa.record_batch([chunk.cast(pa.large_binary())], schema=schema))
+            part.flush()
+            os.replace(part.name, target)  # noqa: PTH105 - the open file has a name, not a Path
+        except BaseException:
+            Path(part.name).unlink(missing_ok=True)
+            raise
+
+
+def _cache_key(files: Sequence[Path], fingerprint: str) -> str:
+    """Return a file name of its own for these files in this state."""
+    return hashlib.sha256("\0".join([*map(str, files), fingerprint]).encode()).hexdigest()[:32]
+
+
+def _cache_folder() -> Path:
+    """Return `$SKIPLINE_CACHE_DIR`, or `~/.cache/skipline`; what lies there may be deleted between jobs."""
+    return Path(os.environ.get("SKIPLINE_CACHE_DIR") or Path.home() / ".cache" / "skipline") / "images"

@@ -1,0 +1,123 @@
+"""Parquet in the Hugging Face layout: `image` a struct with `bytes`, `label` an integer or a string.
+
+Labels are read alone at once; image bytes only when the first image is asked for, see `arrow_images`.
+"""
+
+import bisect
+import json
+import threading
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from PIL import Image
+
+from pipeline.data.sources.arrow_images import ArrowImages, load_images
+from pipeline.data.sources.base import UNKNOWN_LABEL, UnreadableImageError, decode_image
+from pipeline.data.sources.fingerprints import file_facts, fingerprint_of
+from pipeline.data.sources.parquet_files import find_parquet_files, label_kind
+
+_LOAD_LOCK = threading.Lock()
+
+
+class ParquetSource:
+    """The rows of one or more Parquet files, files in the order of their names.
+
+    Class names are those of a Hugging Face `ClassLabel` where the schema holds them, else the distinct labels
+    in sorted order, integers by value.
+
+    Args:
+        location: A .parquet file, a folder of them, or a pattern such as `data/train-*.parquet`.
+    """
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        self._files = find_parquet_files(Path(location))
+        columns = [_label_column(file) for file in self._files]
+        self._ends = list(accumulate(len(column) for column in columns))
+        self._raw_labels = pa.chunked_array(
+            [chunk for column in columns for chunk in column.chunks], columns[0].type
+        )
+        declared = _declared_class_names(self._files[0])
+        self.class_names, self.labels = _classes(self._raw_labels, declared)
+
+    def __reduce__(self) -> tuple[type["ParquetSource"], tuple[str]]:
+        return ParquetSource, (self.location,)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes with the names, sizes and modification times of the files."""
+        return fingerprint_of(file_facts(file, file.name) for file in self._files)
+
+    def __len__(self) -> int:
+        """Return the number of rows of all files."""
+        return len(self._raw_labels)
+
+    def raw_label(self, row: int) -> str:
+        """Return the label as it stands in the file: `null`, `7`, `'cat'`."""
+        value = self._raw_labels[row].as_py()
+        return "null" if value is None else repr(value)
+
+    def load(self) -> None:
+        """Hold the image bytes of all files, in memory or memory mapped."""
+        self._images()
+
+    def read(self, row: int) -> Image.Image:
+        """Return the image decoded to RGB.
+
+        Raises:
+            UnreadableImageError: If the row has no bytes, or they cannot be decoded.
+        """
+        encoded = self._images().encoded(row)
+        if encoded is None:
+            raise UnreadableImageError(f"{self.where(row)}: image.bytes is null")
+        return decode_image(encoded, self.where(row))
+
+    def where(self, row: int) -> str:
+        """Return file and row within it, counted from 0, such as `train.parquet row 12`."""
+        index = bisect.bisect_right(self._ends, row)
+        start = self._ends[index - 1] if index else 0
+        return f"{self._files[index].name} row {row - start}"
+
+    def _images(self) -> ArrowImages:
+        """Return the image bytes, loaded by the first of many threads that asks."""
+        if (images := self.__dict__.get("_loaded")) is None:
+            with _LOAD_LOCK:
+                images = self.__dict__.get("_loaded") or load_images(self._files, self.fingerprint)
+                self.__dict__["_loaded"] = images
+        return images
+
+
+def _label_column(file: Path) -> pa.ChunkedArray:
+    """Return the labels of one file as int64 or string, whatever width or encoding they are stored in."""
+    with pq.ParquetFile(file) as parquet:
+        column = parquet.read(columns=["label"]).column("label")
+    return column.cast(pa.int64() if label_kind(column.type) == "integer" else pa.string())
+
+
+def _declared_class_names(file: Path) -> tuple[str, ...] | None:
+    """Return the names of a Hugging Face `ClassLabel`, None where the file declares none."""
+    metadata = pq.read_schema(file).metadata or {}
+    try:
+        names = json.loads(metadata[b"huggingface"])["info"]["features"]["label"]["names"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return tuple(map(str, names))
+
+
+def _classes(
+    raw_labels: pa.ChunkedArray, declared: tuple[str, ...] | None
+) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+    """Return class names and the index of every row's class, `UNKNOWN_LABEL` for none."""
+    if declared is not None and pa.types.is_integer(raw_labels.type):
+        labels = raw_labels.fill_null(UNKNOWN_LABEL).to_numpy()
+        is_known = (labels >= 0) & (labels < len(declared))
+        return declared, np.where(is_known, labels, UNKNOWN_LABEL)
+    values = pa.array(sorted(set(pc.unique(raw_labels).to_pylist()) - {None}), raw_labels.type)
+    indices = pc.index_in(raw_labels, value_set=values).fill_null(UNKNOWN_LABEL)
+    return tuple(map(str, values.to_pylist())), indices.to_numpy().astype(np.int64)

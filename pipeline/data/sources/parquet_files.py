@@ -1,0 +1,103 @@
+"""Which Parquet files a location means, and the check of their footers."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+# Hugging Face: train-00000-of-00002[-hash].parquet
+_SPLIT_OF_A_SHARD = re.compile(r"^(.+)-\d{5}-of-\d{5}")
+
+
+def find_parquet_files(path: Path) -> list[Path]:
+    """Return the file itself, the .parquet files directly in a folder, or those a pattern matches; sorted."""
+    if path.is_dir():
+        found = path.glob("*.parquet")
+    elif is_pattern(path):
+        found = path.parent.glob(path.name)
+    else:
+        return [path] if path.suffix == ".parquet" and path.exists() else []
+    return sorted(file for file in found if file.suffix == ".parquet" and not file.name.startswith("."))
+
+
+def is_pattern(path: Path) -> bool:
+    """Return whether the last part of a path stands for several files."""
+    return not path.exists() and any(letter in path.name for letter in "*?[")
+
+
+def check_parquet(files: Sequence[Path]) -> list[str]:
+    """Return what keeps files from being images in the Hugging Face layout; reads their footers only."""
+    problems = _mixed_splits(files)
+    label_kinds: set[str | None] = set()
+    num_rows = 0
+    for file in files:
+        try:
+            with pq.ParquetFile(file) as parquet:
+                schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
+        except (OSError, pa.ArrowInvalid) as err:
+            problems.append(f"data must be readable Parquet, {str(file)!r} is not ({err}); write it again")
+            continue
+        problems += _schema_problems(file, schema)
+        label_kinds.add(label_kind(schema.field("label").type) if "label" in schema.names else None)
+        num_rows += rows
+    return problems or _joint_problems(files[0].parent, label_kinds, num_rows)
+
+
+def _joint_problems(folder: Path, label_kinds: set[str | None], num_rows: int) -> list[str]:
+    """Return what is wrong with files that are well formed each by itself."""
+    if len(label_kinds) > 1:
+        return [
+            f"all labels must be of one kind, {str(folder)!r} has integers and strings; rewrite one of them"
+        ]
+    if not num_rows:
+        return [
+            f"data must hold images, the Parquet data in {str(folder)!r} has 0 rows; name files with rows"
+        ]
+    return []
+
+
+def _schema_problems(file: Path, schema: pa.Schema) -> list[str]:
+    """Return one message a column that is missing or of the wrong type."""
+    problems = []
+    image = schema.field("image").type if "image" in schema.names else None
+    if image is None or not pa.types.is_struct(image) or image.get_field_index("bytes") < 0:
+        problems.append(
+            f"Parquet images must be a column image, a struct with bytes; {str(file)!r} has "
+            f"{_column_text(schema, 'image')}; rename or rewrite the column"
+        )
+    if "label" not in schema.names or label_kind(schema.field("label").type) is None:
+        problems.append(
+            f"Parquet labels must be a column label of integers or strings; {str(file)!r} has "
+            f"{_column_text(schema, 'label')}; rename or rewrite the column"
+        )
+    return problems
+
+
+def _column_text(schema: pa.Schema, name: str) -> str:
+    """Return the column's type, or, where it is missing, the names there are."""
+    if name in schema.names:
+        return f"{name} of type {schema.field(name).type}"
+    return f"only the columns {', '.join(schema.names)}"
+
+
+def _mixed_splits(files: Sequence[Path]) -> list[str]:
+    """Return a message where shards of training and test images would be read as one data set."""
+    splits = {match[1]: file for file in files if (match := _SPLIT_OF_A_SHARD.match(file.name))}
+    if len(splits) < 2:
+        return []
+    folder = files[0].parent
+    split = "train" if "train" in splits else min(splits)
+    return [
+        f"Parquet files that are read together must be one part of a data set, {str(folder)!r} holds "
+        f"{', '.join(splits)}; write a pattern such as {str(folder / f'{split}-*.parquet')!r}"
+    ]
+
+
+def label_kind(type_: pa.DataType) -> str | None:
+    """Return whether a label column holds integers or strings, None for anything else."""
+    value_type = type_.value_type if pa.types.is_dictionary(type_) else type_
+    if pa.types.is_integer(value_type):
+        return "integer"
+    return "string" if pa.types.is_string(value_type) or pa.types.is_large_string(value_type) else None

@@ -1,0 +1,1 @@
+"""Every profile of one network: accuracy in one pass, cost, latency, Pareto front."""

@@ -1,0 +1,85 @@
+"""The whole profile table of one network: accuracy, cost and latency of every depth."""
+
+import platform
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pipeline.networks import AdaptiveDepthNetwork, DepthProfile
+from pipeline.networks.cost import Latency, measure_latency
+
+from .accuracy import accuracies, count_profiles
+from .pareto import Point, pareto_front
+from .table import LatencyConditions, ProfileResult, ProfileTable
+
+PRECISION = "float32"
+"""Accuracies and latencies are taken as a registered version predicts."""
+
+
+def evaluate_profiles(
+    network: AdaptiveDepthNetwork,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    device: torch.device,
+    latency_batch_size: int = 1,
+    latency_runs: int = 30,
+    on_latency: Callable[[int], None] | None = None,
+) -> ProfileTable:
+    """Measure all 2^N profiles of a network.
+
+    Args:
+        network: On `device`; left in evaluation mode.
+        batches: Validation images of shape (B, channels, height, width) with labels of shape (B,).
+        device: Where accuracies and latencies are measured.
+        latency_batch_size: Images of one timed call.
+        latency_runs: Timed calls a profile, at least 2.
+        on_latency: Told how many profiles have been timed.
+
+    Raises:
+        ValueError: If there is no validation image.
+    """
+    network.eval()
+    profiles = network.profiles
+    totals = count_profiles(network, batches, profiles, device=device, precision=PRECISION)
+    reached = accuracies(totals, profiles, num_classes=network.description.num_classes)
+    images = torch.rand(latency_batch_size, *network.input_shape, device=device)
+    latencies: dict[DepthProfile, Latency] = {}
+    for profile in profiles:
+        latencies[profile] = measure_latency(network.subnetwork(profile), images, num_runs=latency_runs)
+        if on_latency:
+            on_latency(len(latencies))
+    costs = {profile: network.cost(profile) for profile in profiles}
+    front = pareto_front([Point(costs[profile].macs, reached[profile].top1) for profile in profiles])
+    results = tuple(
+        ProfileResult(
+            profile=str(profile),
+            trained=profile.is_extreme,
+            top1=reached[profile].top1,
+            top5=reached[profile].top5,
+            loss=reached[profile].loss,
+            macs=costs[profile].macs,
+            parameters=costs[profile].parameters,
+            latency_p50_ms=latencies[profile].p50_ms,
+            latency_p95_ms=latencies[profile].p95_ms,
+            is_pareto=is_pareto,
+        )
+        for profile, is_pareto in zip(profiles, front, strict=True)
+    )
+    return ProfileTable(results, int(totals[0, 3]), latency_conditions(device, latency_batch_size))
+
+
+def latency_conditions(device: torch.device, batch_size: int) -> LatencyConditions:
+    """Return what has to be known about latencies measured here and now."""
+    return LatencyConditions(device_name(device), torch.get_num_threads(), batch_size, PRECISION)
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name that the maker gave to a device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text().splitlines() if facts.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()

@@ -1,0 +1,135 @@
+"""The profile table: what every depth of one network reaches and costs.
+
+`evaluation` fills it, `registry` stores it with the model version, the command line prints it.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ProfileResult:
+    """What one depth profile reaches and costs.
+
+    Attributes:
+        profile: Letters, F = stage runs whole, T = its second sub-path is skipped.
+        trained: Whether training saw this profile; only `full` and `base` are trained.
+        top1: Share of images whose highest logit is the label, in [0, 1].
+        top5: Share of images whose label is among the five highest; None with five classes or fewer.
+        loss: Mean cross-entropy in nats.
+        macs: Multiply-adds for one image.
+        parameters: Number of parameters of the static sub-network.
+        latency_p50_ms: Median time of one call.
+        latency_p95_ms: 95th percentile of the time of one call.
+        is_pareto: No other profile is at least as accurate for at most the same MACs and better in one.
+    """
+
+    profile: str
+    trained: bool
+    top1: float
+    top5: float | None
+    loss: float
+    macs: int
+    parameters: int
+    latency_p50_ms: float
+    latency_p95_ms: float
+    is_pareto: bool
+
+
+@dataclass(frozen=True)
+class LatencyConditions:
+    """Where and how the latencies of a table were measured; without it they mean nothing."""
+
+    device: str
+    threads: int
+    batch_size: int
+    precision: str
+
+    def __str__(self) -> str:
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        return f"{self.device}, {threads}, batch {self.batch_size}, {self.precision}"
+
+
+@dataclass(frozen=True)
+class ProfileTable:
+    """All profiles of one network, `full` first and `base` last.
+
+    Attributes:
+        results: One entry a profile, in the order of `DepthProfile.enumerate`.
+        num_images: How many validation images the accuracies were counted on.
+        latency: The conditions of the latency columns.
+    """
+
+    results: tuple[ProfileResult, ...]
+    num_images: int
+    latency: LatencyConditions
+
+    @property
+    def full(self) -> ProfileResult:
+        """The super-net's row."""
+        return self.results[0]
+
+    @property
+    def base(self) -> ProfileResult:
+        """The base-net's row."""
+        return self.results[-1]
+
+    def to_json(self) -> str:
+        """Return the table as JSON text that `from_json` reads back."""
+        return json.dumps(asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> "ProfileTable":
+        """Read what `to_json` wrote."""
+        data: dict[str, Any] = json.loads(text)
+        return cls(
+            results=tuple(ProfileResult(**row) for row in data["results"]),
+            num_images=data["num_images"],
+            latency=LatencyConditions(**data["latency"]),
+        )
+
+    def columns(self) -> Sequence[str]:
+        """Return the headings of `rows`."""
+        top5 = ["top-5"] if self.full.top5 is not None else []
+        return [
+            "profile",
+            "",
+            "top-1",
+            *top5,
+            "loss",
+            "MMACs",
+            "params (M)",
+            "p50 ms",
+            "p95 ms",
+            "Pareto",
+        ]
+
+    def rows(self) -> list[list[str]]:
+        """Return the table as text cells, one list a profile, for a terminal or for Markdown."""
+        return [_cells(result) for result in self.results]
+
+    def to_markdown(self) -> str:
+        """Return the table as Markdown, with the conditions of its latencies below."""
+        columns = self.columns()
+        lines = [" | ".join(columns), " | ".join("---" for _ in columns)]
+        lines += [" | ".join(row) for row in self.rows()]
+        note = f"{self.num_images} images; latency on {self.latency}."
+        return "\n".join(f"| {line} |" for line in lines) + f"\n\n{note}"
+
+
+def _cells(result: ProfileResult) -> list[str]:
+    top5 = [] if result.top5 is None else [f"{result.top5:.4f}"]
+    return [
+        result.profile,
+        "trained" if result.trained else "",
+        f"{result.top1:.4f}",
+        *top5,
+        f"{result.loss:.4f}",
+        f"{result.macs / 1e6:.1f}",
+        f"{result.parameters / 1e6:.2f}",
+        f"{result.latency_p50_ms:.2f}",
+        f"{result.latency_p95_ms:.2f}",
+        "●" if result.is_pareto else "",
+    ]

@@ -1,0 +1,121 @@
+"""Everything that can be found wrong with a job before anything starts, all of it in one go."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from cluster.runtime import Capacity, capacity
+from pipeline.config import Job, examine_job, read_job
+from pipeline.data.inspection import one_class_problem
+from pipeline.data.plan import check_location
+from pipeline.data.sources import open_source
+from pipeline.errors import RequestError
+from pipeline.networks import AdaptiveDepthNetwork
+from pipeline.registry.register import check_model_name
+from pipeline.registry.store import connect
+from pipeline.training.plan import describe_network
+from search_spaces import load_space
+
+TRACKING_TIMEOUT_S = 8
+"""A server that is not there has to be said within 15 s of the command, imports included."""
+
+
+def checked_job(source: str, settings: Sequence[str]) -> Job:
+    """Read a job file or preset and check all of it.
+
+    Raises:
+        RequestError: With everything that is wrong with it.
+    """
+    job, problems = examine_job(read_job(source, settings))
+    if job is not None:
+        problems = problems + find_problems(job)
+    if job is None or problems:
+        raise RequestError(problems)
+    return job
+
+
+def find_problems(job: Job) -> list[str]:
+    """Return what is wrong with a job: law, value seen and way out of each problem."""
+    network, problems = _try_network(job)
+    problems += _data_problems(job)
+    problems += placement_problems(job, capacity())
+    if job.search is not None and network is not None:
+        problems += _space_problems(job, network)
+    problems += check_model_name(job.registry.model)
+    problems += _storage_problems(Path(job.storage))
+    problems += _tracking_problems(job)
+    return problems
+
+
+def num_blocks(network: AdaptiveDepthNetwork) -> Sequence[int]:
+    """Return the number of blocks of every stage."""
+    return [len(layout.blocks) for layout in network.layouts]
+
+
+def shape_of(job: Job) -> AdaptiveDepthNetwork:
+    """Return a job's network without weights; raises ValueError if it cannot be built for its images."""
+    with torch.device("meta"):
+        network = describe_network(job, num_classes=2).build()
+    network.segment_macs  # noqa: B018  counted here, because counting runs the shapes through the network
+    return network
+
+
+def placement_problems(job: Job, room: Capacity) -> list[str]:
+    """Return why the workers of a job can never run at the same time on a cluster, if so."""
+    training = job.training
+    gpus = 1 if training.use_gpu else 0
+    places = room.places(cpus=training.cpus_per_worker, gpus=gpus)
+    if training.workers <= places:
+        return []
+    size = f"{training.cpus_per_worker} CPUs and {gpus} GPUs"
+    return [
+        f"training.workers must fit on the cluster at the same time, got {training.workers} workers of "
+        f"{size} each, which needs {training.workers * training.cpus_per_worker} CPUs and "
+        f"{training.workers * gpus} GPUs; there is {room}, room for {places}; lower training.workers or "
+        "training.cpus_per_worker, or set RAY_ADDRESS to a larger cluster"
+    ]
+
+
+def _try_network(job: Job) -> tuple[AdaptiveDepthNetwork | None, list[str]]:
+    try:
+        return shape_of(job), []
+    except ValueError as error:
+        return None, [f"backbone: {error}"]
+
+
+def _data_problems(job: Job) -> list[str]:
+    locations = [job.data.train, *([job.data.validation] if job.data.validation else [])]
+    problems = [problem for location in locations for problem in check_location(location)]
+    if not problems:
+        problems = one_class_problem(open_source(job.data.train))
+    return [f"data: {problem}" for problem in problems]
+
+
+def _space_problems(job: Job, network: AdaptiveDepthNetwork) -> list[str]:
+    if job.search is None:
+        return []
+    try:
+        space = load_space(job.search.space)
+    except RequestError as error:
+        return [f"search: {problem}" for problem in error.problems]
+    return [f"search: {problem}" for problem in space.check(job, num_blocks(network))]
+
+
+def _storage_problems(storage: Path) -> list[str]:
+    existing = next(path for path in (storage.absolute(), *storage.absolute().parents) if path.exists())
+    if existing.is_dir() and os.access(existing, os.W_OK):
+        return []
+    return [f"storage must be a folder that can be written, got {str(storage)!r}; {existing} is not"]
+
+
+def _tracking_problems(job: Job) -> list[str]:
+    """Ask a tracking server for an answer; the embedded one is a file below storage."""
+    if job.registry.tracking_uri is None:
+        return []
+    try:
+        connect(job.registry.tracking_uri, storage=Path(job.storage).absolute(), timeout_s=TRACKING_TIMEOUT_S)
+    except RequestError as error:
+        return [f"registry: {problem}" for problem in error.problems]
+    return []

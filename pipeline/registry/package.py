@@ -1,0 +1,128 @@
+"""Stages what a registered version holds: weights, description, profile table and the code that loads them.
+
+The folder is neutral: nothing in it names this machine, this project's location or its package.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from safetensors.torch import save_file
+
+import pipeline.networks
+from pipeline.evaluation.table import ProfileTable
+from pipeline.networks import AdaptiveDepthNetwork
+
+from . import model_code
+
+FORMAT_VERSION: Final = 1
+PACKAGE: Final = "package"
+PROFILES_FILE: Final = "profiles.json"
+
+
+@dataclass(frozen=True)
+class Digests:
+    """SHA-256 of the parts of a package that decide what it predicts, in hex."""
+
+    weights: str
+    code: str
+    config: str
+
+    def to_dict(self) -> dict[str, str]:
+        """Return the digests by part."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class StagedPackage:
+    """A package on the local disk.
+
+    Attributes:
+        folder: Holds `model.safetensors`, `network.json`, `profiles.json` and `networks/`.
+        script: The models-from-code script that loads it.
+        digests: What it is known by.
+    """
+
+    folder: Path
+    script: Path
+    digests: Digests
+
+
+@contextmanager
+def staged_package(
+    network: AdaptiveDepthNetwork,
+    *,
+    preprocessing: Mapping[str, Any],
+    class_names: Sequence[str],
+    table: ProfileTable,
+) -> Iterator[StagedPackage]:
+    """Write a package into a temporary folder, which is removed afterwards.
+
+    Args:
+        network: Where the weights come from; left as it is.
+        preprocessing: `image_size` in pixels, `mean` and `std` of the three channels, `interpolation`,
+            `crop_pct`.
+        class_names: Names of the outputs, in their order.
+        table: The profile table.
+    """
+    with tempfile.TemporaryDirectory(prefix="model-") as temporary:
+        folder = Path(temporary) / PACKAGE
+        folder.mkdir()
+        weights = _write_weights(network, folder / "model.safetensors")
+        config = _config(network, preprocessing, class_names, weights_sha256=weights)
+        (folder / "network.json").write_text(config, encoding="utf-8")
+        (folder / PROFILES_FILE).write_text(table.to_json(), encoding="utf-8")
+        script = Path(temporary) / "adaptive_depth_model.py"
+        shutil.copyfile(model_code.__file__, script)
+        code = _sha256_of_all([script, *_copy_networks(folder / "networks")])
+        yield StagedPackage(folder, script, Digests(weights, code, _sha256(folder / "network.json")))
+
+
+def _write_weights(network: AdaptiveDepthNetwork, path: Path) -> str:
+    # safetensors refuses views and tied weights; a contiguous copy is neither.
+    tensors = {
+        name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()
+    }
+    save_file(tensors, path)
+    return _sha256(path)
+
+
+def _config(
+    network: AdaptiveDepthNetwork,
+    preprocessing: Mapping[str, Any],
+    class_names: Sequence[str],
+    *,
+    weights_sha256: str,
+) -> str:
+    config = {
+        "format_version": FORMAT_VERSION,
+        "network": network.description.to_dict(),
+        "preprocessing": dict(preprocessing),
+        "class_names": list(class_names),
+        "profiles": [str(profile) for profile in network.profiles],
+        "weights_sha256": weights_sha256,
+    }
+    return json.dumps(config, indent=2)
+
+
+def _copy_networks(target: Path) -> list[Path]:
+    target.mkdir()
+    source = Path(pipeline.networks.__file__).parent
+    return [Path(shutil.copyfile(file, target / file.name)) for file in sorted(source.glob("*.py"))]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _sha256_of_all(files: Iterable[Path]) -> str:
+    """Return the digest of the files' names and digests, as `sha256sum FILES | sha256sum` gives."""
+    listing = "".join(f"{_sha256(file)}  {file.name}\n" for file in files)
+    return hashlib.sha256(listing.encode()).hexdigest()

@@ -1,0 +1,151 @@
+"""Registers the one model version that a job leaves behind.
+
+Order of the steps: files (a READY logged model), then what the run shows, then the version with its
+description and tags in one transaction. A version that exists is therefore complete, and a job killed at any
+step goes on there.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from mlflow.entities import LoggedModel, Metric
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from pipeline.evaluation.table import ProfileTable
+from pipeline.networks import AdaptiveDepthNetwork
+
+from . import tags
+from .description import describe
+from .failures import tracking_failures
+from .logged_model import digest_tags, read_logged_table, ready_model
+from .names import check_model_name, require_model_name
+from .package import PROFILES_FILE, StagedPackage, staged_package
+from .store import current_store
+from .tracking import JobRun
+from .versions import RegisteredVersion, find_version, read_profile_table
+
+__all__ = [
+    "RegisteredVersion",
+    "check_model_name",
+    "find_version",
+    "read_profile_table",
+    "register_model",
+]
+
+_MAX_TAG = 100_000  # MLflow's own limit for a version's tag
+_MEASURES = ("top1", "top5", "loss", "macs", "parameters", "latency_p50_ms", "latency_p95_ms")
+
+
+@tracking_failures("register the model")
+def register_model(
+    client: MlflowClient,
+    run: JobRun,
+    *,
+    name: str,
+    key: str,
+    network: AdaptiveDepthNetwork,
+    preprocessing: Mapping[str, Any],
+    class_names: Sequence[str],
+    table: ProfileTable,
+) -> RegisteredVersion:
+    """Register a network as one version with its profile table; a key that has a version gets no second one.
+
+    Files that an earlier attempt uploaded are used again if their weights, code and description are the
+    same, with the profile table that lies beside them.
+
+    Args:
+        client: The store.
+        run: The job's parent run.
+        name: The registered model's name.
+        key: The job's key: letters, digits, `_`, `.`, `:` and `-`.
+        network: The trained network.
+        preprocessing: `image_size` in pixels, `mean` and `std` of the three channels, `interpolation`,
+            `crop_pct`.
+        class_names: Names of the outputs, in their order.
+        table: The profile table.
+
+    Raises:
+        RequestError: If the name cannot be a model's.
+        JobError: If the store fails.
+    """
+    require_model_name(name)
+    if found := find_version(client, name, key):
+        return found
+    with staged_package(
+        network, preprocessing=preprocessing, class_names=class_names, table=table
+    ) as package:
+        model = ready_model(run, name=name, key=key, network=network, package=package)
+        table = read_logged_table(client, model.model_id)
+        _show_in_run(run, model, table)
+        return _create_version_once(
+            client, run, name=name, key=key, model=model, package=package, table=table
+        )
+
+
+def _show_in_run(run: JobRun, model: LoggedModel, table: ProfileTable) -> None:
+    """Log the profile table as files and metrics; timed by the job's start, a repetition adds nothing."""
+    run.log_text(table.to_json(), PROFILES_FILE)
+    run.log_text(table.to_markdown(), "profiles.md")
+    run.log_metrics(run.run_id, list(_metrics(table, model.model_id, timestamp_ms=run.start_time_ms)))
+
+
+def _metrics(table: ProfileTable, model_id: str, *, timestamp_ms: int) -> Iterator[Metric]:
+    for result in table.results:
+        for measure in _MEASURES:
+            value = getattr(result, measure)
+            if value is not None:
+                name = f"profile/{result.profile}/{measure}"
+                yield Metric(name, float(value), timestamp_ms, 0, model_id=model_id)
+
+
+def _create_version_once(
+    client: MlflowClient,
+    run: JobRun,
+    *,
+    name: str,
+    key: str,
+    model: LoggedModel,
+    package: StagedPackage,
+    table: ProfileTable,
+) -> RegisteredVersion:
+    """Create the version; of several drivers with one key the lowest wins, the others remove theirs."""
+    _ensure_registered_model(client, name)
+    with current_store(client):
+        created = client.create_model_version(
+            name,
+            source=f"models:/{model.model_id}",
+            model_id=model.model_id,
+            run_id=run.run_id,
+            description=describe(table),
+            tags={tags.MODEL_KEY: key, **digest_tags(package), **_table_tag(table)},
+        )
+    first = find_version(client, name, key)
+    if first is None:
+        raise MlflowException(f"version {created.version} of {name} was created and cannot be found")
+    if first.version != int(created.version):
+        client.delete_model_version(name, str(created.version))
+    _link(client, first)
+    return first
+
+
+def _ensure_registered_model(client: MlflowClient, name: str) -> None:
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _table_tag(table: ProfileTable) -> dict[str, str]:
+    """Return the table as a tag, nothing if it is too long for one; it is read from the files then."""
+    text = json.dumps(asdict(table), separators=(",", ":"))
+    return {tags.PROFILES: text} if len(text) < _MAX_TAG else {}
+
+
+def _link(client: MlflowClient, version: RegisteredVersion) -> None:
+    """Let the logged model's page show its version, which MLflow itself does only behind a server."""
+    link = json.dumps([{"name": version.name, "version": version.version}])
+    client.set_logged_model_tags(version.model_id, {tags.MODEL_VERSIONS_LINK: link})

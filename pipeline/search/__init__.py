@@ -1,0 +1,1 @@
+"""The search for split points and recipe: one Ray Tune sweep, whose trials are Ray Train runs."""

@@ -1,0 +1,212 @@
+"""The sweep: Optuna proposes designs, Ray Train trains them, ASHA stops the unpromising ones.
+
+A sweep's folder holds `tune/` (what Ray Tune goes on from), `trials/` (checkpoints of running
+trials), `records/` (what every trial brought), `data.npz` (the images of trials) and at the end
+`result.json`.
+"""
+
+import logging
+import shutil
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+from cluster.runtime import capacity
+from pipeline.config import Job, SearchConfig
+from pipeline.data.plan import DataPlan
+from pipeline.errors import JobError, RequestError
+from pipeline.folder import write_atomically
+from pipeline.training.worker import SCORE
+from search_spaces import SearchSpace, load_space
+
+from .observer import GuardedObserver, TrialObserver
+from .record import TrialRecord
+from .result import SearchResult, TrialResult
+from .snapshot import can_restore
+from .trial import TRIAL_RESOURCES, TrialSetup, run_trial
+from .trial_job import trial_seed
+from .watcher import TrialWatcher
+
+REDUCTION_FACTOR = 2
+"""ASHA keeps the better half at epochs 1, 2, 4 and so on; chosen for sweeps of about ten trials."""
+
+MAX_PROCESS_FAILURES = 2
+"""How often a trial whose process or node died goes on from its checkpoint; chosen. Ray Train counts what its
+workers raise on its own."""
+
+MAX_STARTUP_TRIALS = 10
+"""Random designs before the sampler has learnt anything; Optuna's own default for long studies."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Designs:
+    """What Optuna calls for every trial; a value that pickles, because Ray stores it.
+
+    Attributes:
+        space: What to draw from.
+        num_blocks: Blocks of every stage.
+    """
+
+    space: SearchSpace
+    num_blocks: tuple[int, ...]
+
+    def __call__(self, trial: optuna.Trial) -> dict[str, Any]:
+        """Return the configuration of a trial."""
+        return {"number": trial.number, "values": self.space.suggest(trial, self.num_blocks)}
+
+
+def run_search(
+    job: Job, data: Path, *, folder: Path, num_blocks: Sequence[int], observer: TrialObserver
+) -> SearchResult:
+    """Search the job's space; needs a connection to Ray.
+
+    The same call goes on where an earlier one ended: trials that ended are told to the observer
+    again and not trained again, running ones go on from their last epoch, a whole sweep returns its
+    stored result. A sweep without one sound trial starts anew.
+
+    Args:
+        job: With a search section.
+        data: File of the data plan.
+        folder: Of this sweep alone, readable by every node.
+        num_blocks: Blocks of every stage of the job's backbone.
+        observer: Told about every trial, in this process.
+
+    Raises:
+        RequestError: If the space does not fit the job; with all problems.
+        JobError: If every trial failed, or the sweep ended before its last trial.
+    """
+    search, space = require_search(job, num_blocks)
+    folder = folder.absolute()
+    setup = TrialSetup(job=job, search=search, data=folder / "data.npz", folder=folder)
+    stored = folder / "result.json"
+    forget_failed_sweep(setup)
+    watcher = TrialWatcher(setup, GuardedObserver(observer))
+    watcher.tell_again()
+    if stored.exists():
+        return SearchResult.from_json(stored.read_text())
+    # Every trial sees the same share of the images, so that scores are comparable.
+    DataPlan.load(data).take(search.data_fraction, seed=job.seed).save(setup.data)
+    with watcher.active():
+        open_tuner(setup, Designs(space, tuple(num_blocks)), watcher).fit()
+    result = collect(watcher.records.values(), search)
+    write_atomically(stored, result.to_json())
+    shutil.rmtree(setup.runs, ignore_errors=True)
+    return result
+
+
+def require_search(job: Job, num_blocks: Sequence[int]) -> tuple[SearchConfig, SearchSpace]:
+    """Return a job's search section and space.
+
+    Raises:
+        RequestError: If there is no such section or space, or the space does not fit the job.
+    """
+    if job.search is None:
+        raise RequestError(
+            "a search needs a search section, the job has none; add search: with space and epochs"
+        )
+    space = load_space(job.search.space)
+    problems = space.check(job, num_blocks)
+    if problems:
+        raise RequestError(problems)
+    return job.search, space
+
+
+def forget_failed_sweep(setup: TrialSetup) -> None:
+    """Make room for a new sweep where all trials of the earlier one failed."""
+    outcomes = [record.outcome for record in setup.records.load_all()]
+    if len(outcomes) >= setup.search.trials and set(outcomes) == {"failed"}:
+        _log.info("all %d trials of the earlier search failed; it starts anew", len(outcomes))
+        shutil.rmtree(setup.folder)
+
+
+def open_tuner(setup: TrialSetup, designs: Designs, watcher: TrialWatcher) -> tune.Tuner:
+    """Return the Tuner of a sweep: at Ray's latest snapshot, else at the records of its trials."""
+    trainable = tune.with_resources(tune.with_parameters(run_trial, setup=setup), TRIAL_RESOURCES)
+    folder = setup.folder / "tune"
+    if can_restore(folder):
+        return tune.Tuner.restore(str(folder), trainable=trainable)
+    shutil.rmtree(folder, ignore_errors=True)
+    concurrency = max_concurrent_trials(setup.job)
+    return tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=sampler_of_designs(
+                setup, designs, known_designs(setup, designs), concurrency=concurrency
+            ),
+            scheduler=ASHAScheduler(
+                time_attr="epoch",
+                metric=SCORE,
+                mode="max",
+                # One more than there are, so that the last epoch of a good trial does not count as
+                # stopped.
+                max_t=setup.search.epochs + 1,
+                grace_period=1,
+                reduction_factor=REDUCTION_FACTOR,
+            ),
+            num_samples=setup.search.trials,
+            max_concurrent_trials=concurrency,
+        ),
+        run_config=tune.RunConfig(
+            name=folder.name,
+            storage_path=str(folder.parent),
+            failure_config=tune.FailureConfig(max_failures=MAX_PROCESS_FAILURES),
+            callbacks=[watcher],
+            verbose=0,
+        ),
+    )
+
+
+def known_designs(setup: TrialSetup, designs: Designs) -> list[dict[str, Any]]:
+    """Return which designs come first, as Optuna names them: those with a record, else the job's own."""
+    # Up to the first gap: Optuna numbers designs in the order in which they come.
+    values = [record.values for n, record in enumerate(setup.records.load_all()) if record.number == n]
+    start = designs.space.start_point(setup.job, designs.num_blocks)
+    return [designs.space.point(design, designs.num_blocks) for design in values] or [start]
+
+
+def sampler_of_designs(
+    setup: TrialSetup, designs: Designs, first: list[dict[str, Any]], *, concurrency: int
+) -> OptunaSearch:
+    """Return Optuna's search; trial 0 is the first of the designs that come `first`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = optuna.samplers.TPESampler(
+            # Another seed where designs are known: the same one would draw them once more.
+            seed=trial_seed(setup.job.seed, len(first)),
+            n_startup_trials=min(MAX_STARTUP_TRIALS, max(2, setup.search.trials // 3)),
+            multivariate=True,
+            constant_liar=concurrency > 1,
+        )
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return OptunaSearch(designs, metric=SCORE, mode="max", sampler=sampler, points_to_evaluate=first)
+
+
+def max_concurrent_trials(job: Job) -> int:
+    """Return how many trials the connected cluster holds at the same time; at least one."""
+    recipe = job.training
+    places = capacity().places(cpus=recipe.cpus_per_worker, gpus=int(recipe.use_gpu))
+    return max(1, places // recipe.workers)
+
+
+def collect(records: Iterable[TrialRecord], search: SearchConfig) -> SearchResult:
+    """Return the result of a sweep.
+
+    Raises:
+        JobError: If a trial is missing or has not ended, or all failed.
+    """
+    ended = [TrialResult.from_record(record) for record in records if record.outcome is not None]
+    if len(ended) < search.trials:
+        raise JobError(
+            f"a search ends with its last trial, this one was interrupted after {len(ended)} of "
+            f"{search.trials}; run the same command again, it goes on"
+        )
+    return SearchResult.of(ended)

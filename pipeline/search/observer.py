@@ -1,0 +1,70 @@
+"""Who is told about a sweep while it runs, such as the terminal and the tracking server."""
+
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from .record import Outcome, TrialRecord
+
+_log = logging.getLogger(__name__)
+
+
+class TrialObserver(Protocol):
+    """Is told about every trial, in the process that called `run_search`.
+
+    A sweep that goes on after a kill tells everything again, so every method must be idempotent.
+    Trial ids are Ray's and stay the same. An exception is logged and never ends the sweep.
+    """
+
+    def on_start(self, trial_id: str, number: int, values: dict[str, Any]) -> None:
+        """A trial starts, with values by dotted key of the job file; number 0 is the job's own design."""
+
+    def on_epoch(self, trial_id: str, metrics: dict[str, float], *, epoch: int, timestamp_ms: int) -> None:
+        """A trial ended an epoch (from 1), at a Unix time."""
+
+    def on_end(self, trial_id: str, outcome: Outcome, cause: str | None) -> None:
+        """A trial ended; failed ones have a cause."""
+
+
+class GuardedObserver:
+    """Hands on what happens to an observer and logs what it raises.
+
+    Args:
+        observer: Whom to tell.
+    """
+
+    def __init__(self, observer: TrialObserver) -> None:
+        self._observer = observer
+
+    def started(self, record: TrialRecord) -> None:
+        """Tell that a trial started."""
+        _guard(self._observer.on_start, record.trial_id, record.number, dict(record.values))
+
+    def reported(self, record: TrialRecord, *, after: int) -> None:
+        """Tell about all epochs of a trial after the one with this number."""
+        for report in record.history[after:]:
+            _guard(
+                self._observer.on_epoch,
+                record.trial_id,
+                report.metrics,
+                epoch=report.epoch,
+                timestamp_ms=report.timestamp_ms,
+            )
+
+    def ended(self, record: TrialRecord) -> None:
+        """Tell that a trial ended."""
+        _guard(self._observer.on_end, record.trial_id, record.outcome, record.cause)
+
+    def tell_again(self, record: TrialRecord) -> None:
+        """Tell everything that is known about a trial of an earlier command."""
+        self.started(record)
+        self.reported(record, after=0)
+        if record.outcome is not None:
+            self.ended(record)
+
+
+def _guard(tell: Callable[..., None], *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+    try:
+        tell(*args, **kwargs)
+    except Exception:  # noqa: BLE001  whatever an observer does wrong, the sweep is worth more
+        _log.exception("an observer of the search failed; the search goes on")

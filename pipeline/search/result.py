@@ -1,0 +1,93 @@
+"""What a sweep found: every trial and the best one, as plain values that JSON can hold."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipeline.errors import JobError
+
+from .record import Outcome, TrialRecord
+from .score import FAILED_SCORE, best_epoch, score_so_far
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """How one trial ended.
+
+    Attributes:
+        trial_id: Ray's.
+        number: From 0; 0 is the job's own design.
+        seed: Of the trial's training.
+        values: What was searched, by dotted key of the job file; `Job.override` takes them.
+        score: Of the best epoch, in [0, 1]; 0 for a failed trial.
+        epochs: How many it trained.
+        outcome: Whether it ran all epochs, was stopped early, or failed.
+        cause: Why it failed.
+        metrics: Of the best epoch; none if there is no sound epoch.
+    """
+
+    trial_id: str
+    number: int
+    seed: int
+    values: Mapping[str, Any]
+    score: float
+    epochs: int
+    outcome: Outcome
+    cause: str | None
+    metrics: Mapping[str, float]
+
+    @classmethod
+    def from_record(cls, record: TrialRecord) -> "TrialResult":
+        """Return the result of a trial that ended."""
+        best, outcome = best_epoch(record.history), record.outcome or "failed"
+        return cls(
+            trial_id=record.trial_id,
+            number=record.number,
+            seed=record.seed,
+            values=record.values,
+            score=FAILED_SCORE if outcome == "failed" else score_so_far(record.history),
+            epochs=len(record.history),
+            outcome=outcome,
+            cause=record.cause,
+            metrics=best.metrics if best else {},
+        )
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """How a sweep ended.
+
+    Attributes:
+        trials: All trials, by number.
+        best: The one with the highest score among those that did not fail.
+    """
+
+    trials: tuple[TrialResult, ...]
+    best: TrialResult
+
+    @classmethod
+    def of(cls, trials: Sequence[TrialResult]) -> "SearchResult":
+        """Return the result of a sweep with these trials; among equals the first is the best.
+
+        Raises:
+            JobError: If every trial failed; with the causes.
+        """
+        ordered = tuple(sorted(trials, key=lambda trial: trial.number))
+        sound = [trial for trial in ordered if trial.outcome != "failed"]
+        if not sound:
+            causes = "\n".join(f"  trial {trial.number}: {trial.cause}" for trial in ordered)
+            raise JobError(
+                f"a search needs a trial that does not fail, all {len(ordered)} did:\n{causes}\n"
+                "remove the cause and run the same command again; it starts the search anew"
+            )
+        return cls(trials=ordered, best=max(sound, key=lambda trial: trial.score))
+
+    def to_json(self) -> str:
+        """Return the result as text."""
+        return json.dumps([asdict(trial) for trial in self.trials], indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> "SearchResult":
+        """Return the result that `to_json` wrote."""
+        return cls.of([TrialResult(**trial) for trial in json.loads(text)])

@@ -1,0 +1,140 @@
+"""What one trial does: a Ray Train run whose epochs Ray Tune sees. Runs in a Tune trial process.
+
+The process only waits for the run, so it asks for no CPU: the workers may use all there are.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.train import Checkpoint, ControllerError, TrainingFailedError, WorkerGroupError
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from pipeline.config import Job, SearchConfig
+from pipeline.training.checkpoint import History, read_history
+from pipeline.training.plan import plan_training
+from pipeline.training.trainer import build_trainer
+from pipeline.training.worker import SCORE
+
+from .record import RecordStore, TrialRecord, history_to_json
+from .score import FAILED_SCORE, score_so_far
+from .trial_job import trial_job
+
+HISTORY, FAILURE = "history", "failure"
+"""Keys of a Tune result beside `epoch` and `score`: all epochs so far as JSON, and why the training broke."""
+
+TRIAL_RESOURCES = {"CPU": 0, "memory": 2**20}
+"""What the waiting process reserves. Ray refuses an empty request, and a fraction of a CPU would not fit
+beside workers that use all CPUs; every node has memory."""
+
+
+@dataclass(frozen=True)
+class TrialSetup:
+    """What all trials of a sweep share.
+
+    Attributes:
+        job: The job whose search this is.
+        search: Its search section.
+        data: File of the data plan that trials train on.
+        folder: Of the sweep; see `driver`.
+    """
+
+    job: Job
+    search: SearchConfig
+    data: Path
+    folder: Path
+
+    @property
+    def runs(self) -> Path:
+        """Where the Ray Train runs of trials are stored."""
+        return self.folder / "trials"
+
+    @property
+    def records(self) -> RecordStore:
+        """The records of trials."""
+        return RecordStore(self.folder / "records")
+
+
+def run_name(trial_id: str) -> str:
+    """Return the name of a trial's Ray Train run: the same name goes on from its latest checkpoint."""
+    return f"trial-{trial_id}"
+
+
+def run_trial(config: Mapping[str, Any], *, setup: TrialSetup) -> None:
+    """Train one design.
+
+    A trial that ended already reports its stored history and trains nothing: a kill may hit between
+    the end of a trial and Ray's next snapshot.
+
+    Args:
+        config: Holds the `number` of the trial, whose record the driver has written.
+        setup: What all trials share.
+    """
+    record = setup.records.load(config["number"])
+    if record.outcome is not None:
+        tune.report(tune_result(record.history, failure=record.cause))
+        return
+    try:
+        train(record, setup)
+    except TrainingFailedError as error:
+        # Ray Train has tried again already. Reported, not raised, or Tune would start the same
+        # failure anew.
+        tune.report(tune_result(record.history, failure=cause_of(error)))
+
+
+def train(record: TrialRecord, setup: TrialSetup) -> None:
+    """Run the training of a design, from its latest checkpoint where there is one."""
+    job = trial_job(setup.job, setup.search, record.values, seed=record.seed)
+    plan = plan_training(job, setup.data, validates_all_profiles=True)
+    trainer = build_trainer(
+        plan,
+        name=run_name(record.trial_id),
+        storage=setup.runs,
+        callbacks=[ReportHistoryCallback()],
+    )
+    trainer.fit()
+
+
+def tune_result(history: History, *, failure: str | None = None) -> dict[str, Any]:
+    """Return what Ray Tune is told after an epoch, the same whatever was told before.
+
+    The whole history travels with every report, so none is missed when a kill hits between a
+    checkpoint and its report. Text, because Tune's loggers take a list for a histogram.
+    """
+    return {
+        "epoch": len(history),
+        SCORE: FAILED_SCORE if failure else score_so_far(history),
+        HISTORY: history_to_json(history),
+        FAILURE: failure,
+    }
+
+
+class ReportHistoryCallback(TuneReportCallback):  # type: ignore[misc]
+    """Reports the best score so far, which is what ASHA and Optuna must see, and all epochs up to it."""
+
+    def after_report(
+        self,
+        run_context: Any,  # noqa: ANN401
+        metrics: list[dict[str, Any]],  # noqa: ARG002
+        checkpoint: Checkpoint | None,
+    ) -> None:
+        """Turn a report of the workers into one to Tune; called in the controller of the run."""
+        if checkpoint is None:
+            return
+        with checkpoint.as_directory() as folder:
+            history = read_history(Path(folder))
+        super().after_report(run_context, [tune_result(history)], None)
+
+
+def cause_of(error: BaseException) -> str:
+    """Return in one line what broke a training: the first worker's own error where there is one."""
+    match error:
+        case WorkerGroupError(worker_failures=failures) if failures:
+            error = next(iter(failures.values()))
+        case ControllerError():
+            error = error.controller_failure
+    error = getattr(error, "cause", None) or error
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1] if lines else 'no message'}"

@@ -1,0 +1,119 @@
+"""The driver's eye on a sweep: turns what Ray Tune does into records and tells the observer."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ray import tune
+
+from .observer import GuardedObserver
+from .record import Outcome, TrialRecord, history_from_json
+from .score import outcome_of
+from .trial import FAILURE, HISTORY, TrialSetup, cause_of, run_name
+from .trial_job import trial_seed
+
+LOST = "the command was killed before Ray had stored this trial; another design took its number"
+
+_active: list["TrialWatcher"] = []
+
+
+def _active_watcher() -> "TrialWatcher":
+    return _active[-1]
+
+
+class TrialWatcher(tune.Callback):  # type: ignore[misc]
+    """A Tune callback, called in the driver process.
+
+    Ray stores callbacks by pickle and takes them from there when a sweep goes on. An observer holds
+    connections that no pickle carries, so a pickled watcher stands for the one that is `active`
+    where it is read.
+
+    Args:
+        setup: Of the sweep.
+        observer: Whom to tell.
+    """
+
+    def __init__(self, setup: TrialSetup, observer: GuardedObserver) -> None:
+        self._setup = setup
+        self._observer = observer
+        self.records = {record.number: record for record in setup.records.load_all()}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _active_watcher, ()
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Be the watcher that a pickled one stands for."""
+        _active.append(self)
+        try:
+            yield
+        finally:
+            _active.remove(self)
+
+    def tell_again(self) -> None:
+        """Tell the observer about all trials of earlier commands."""
+        for record in self.records.values():
+            self._observer.tell_again(record)
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401, ARG002
+        """Record a new trial; one that goes on keeps its record, also where Ray knows it by a new id."""
+        number = trial.config["number"]
+        earlier = self.records.get(number)
+        if earlier and earlier.values == trial.config["values"]:
+            return
+        if earlier:
+            self._end(earlier, "failed", LOST)
+        record = TrialRecord(
+            trial_id=trial.trial_id,
+            number=number,
+            seed=trial_seed(self._setup.job.seed, number),
+            values=trial.config["values"],
+        )
+        self._store(record)
+        self._observer.started(record)
+
+    def on_trial_result(
+        self,
+        iteration: int,  # noqa: ARG002
+        trials: list[Any],  # noqa: ARG002
+        trial: Any,  # noqa: ANN401
+        result: dict[str, Any],
+        **info: Any,  # noqa: ANN401, ARG002
+    ) -> None:
+        """Record the epochs that are new."""
+        old = self.records[trial.config["number"]]
+        record = old.with_history(history_from_json(result[HISTORY]))
+        if len(record.history) > len(old.history):
+            self._store(record)
+            self._observer.reported(record, after=len(old.history))
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401, ARG002
+        """Record the end of a trial that Tune stopped or that returned."""
+        record = self.records[trial.config["number"]]
+        failure = trial.last_result.get(FAILURE)
+        if failure:
+            self._end(record, "failed", failure)
+        else:
+            self._end(record, *outcome_of(record.history, epochs=self._setup.search.epochs))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401, ARG002
+        """Record the end of a trial whose processes died more often than Tune starts them again."""
+        error = trial.get_pickled_error() or trial.get_error()
+        cause = cause_of(error) if error else "its process ended without an error"
+        self._end(self.records[trial.config["number"]], "failed", cause)
+
+    def _end(self, record: TrialRecord, outcome: Outcome, cause: str | None) -> None:
+        if record.outcome is None:
+            record = record.ended(outcome, cause)
+            self._store(record)
+            self._observer.ended(record)
+        self._delete_checkpoints(record.trial_id)
+
+    def _store(self, record: TrialRecord) -> None:
+        self.records[record.number] = record
+        self._setup.records.save(record)
+
+    def _delete_checkpoints(self, trial_id: str) -> None:
+        """Delete a trial's run: only its record stays; workers that are being stopped may still write."""
+        shutil.rmtree(self._setup.runs / run_name(trial_id), ignore_errors=True)

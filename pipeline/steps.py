@@ -1,0 +1,269 @@
+"""The steps of a job: tune, train, evaluate, register.
+
+Each step stores its result in the job's folder and is skipped where the result is there, so the same command
+goes on after any end. The driver alone writes to MLflow.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cluster.runtime import connected, run_remotely
+from pipeline.config import Job
+from pipeline.data.loading import validation_loader
+from pipeline.data.plan import DataPlan, prepare_data
+from pipeline.data.transforms import eval_transform
+from pipeline.errors import RequestError
+from pipeline.evaluation.evaluate import evaluate_profiles
+from pipeline.evaluation.table import ProfileTable
+from pipeline.folder import JobFolder, write_atomically
+from pipeline.networks import AdaptiveDepthNetwork
+from pipeline.preflight import num_blocks, shape_of
+from pipeline.registry.register import RegisteredVersion, find_version, register_model
+from pipeline.registry.store import connect, default_artifact_root, ensure_experiment
+from pipeline.registry.tracking import JobRun
+from pipeline.reporting import EpochLog, Reporter, TrialLog, log_history
+from pipeline.search.driver import run_search
+from pipeline.search.result import SearchResult
+from pipeline.training.checkpoint import EpochReport, History, load_weights
+from pipeline.training.plan import TrainingPlan, plan_training
+from pipeline.training.progress import open_board, watching
+from pipeline.training.trainer import TrainingResult, resources_per_worker, run_training
+
+
+@dataclass(frozen=True)
+class Session:
+    """A job at work: its folder is locked, its MLflow run open."""
+
+    job: Job
+    folder: JobFolder
+    run: JobRun
+    reporter: Reporter
+
+
+@contextmanager
+def opened(job: Job, reporter: Reporter) -> Iterator[Session]:
+    """Lock the job's folder, check its data, connect to Ray, open its MLflow run; all end with the block."""
+    folder = JobFolder(job.folder)
+    with folder.locked(job):
+        if not (folder.is_claimed and folder.data_plan.exists()):
+            prepare_images(job, folder, reporter)
+            folder.claim(job)
+        reporter.advance("starting Ray and MLflow", 0, 1)
+        with connected():
+            run = open_run(job)
+            try:
+                yield Session(job, folder, run, reporter)
+            except Exception:
+                run.close("FAILED")
+                raise
+            except BaseException:
+                run.close("KILLED")
+                raise
+            run.close("FINISHED")
+
+
+def open_run(job: Job) -> JobRun:
+    """Return the job's parent run in MLflow, the same one whenever the job goes on."""
+    storage, uri = Path(job.storage).absolute(), job.registry.tracking_uri
+    client = connect(uri, storage=storage)
+    root = default_artifact_root(uri, storage=storage)
+    experiment = ensure_experiment(client, job.registry.experiment, artifact_root=root)
+    return JobRun.open(client, experiment, name=job.name, key=job.key(), params=job.settings(), tags={})
+
+
+def prepare_images(job: Job, folder: JobFolder, reporter: Reporter) -> None:
+    """Check every image and decide which of them train.
+
+    Raises:
+        RequestError: If images or labels are wrong beyond what the job allows, or too few for one batch.
+    """
+    data = job.data
+    plan = prepare_data(
+        data.train,
+        data.validation,
+        validation_fraction=data.validation_fraction,
+        seed=job.seed,
+        bad_items=data.bad_items,
+        max_bad_fraction=data.max_bad_fraction,
+        on_progress=lambda done, total: reporter.advance("checking images", done, total),
+    )
+    for problem in plan.skipped:
+        reporter.say(f"left out: {problem}")
+    check_batches(job, plan)
+    reporter.say(
+        f"data: {len(plan.train_rows)} training and {len(plan.validation_rows)} validation images, "
+        f"{plan.num_classes} classes"
+    )
+    plan.save(folder.data_plan)
+
+
+def check_batches(job: Job, plan: DataPlan) -> None:
+    """Raise RequestError if an epoch, a trial's included, would not fill one batch."""
+    fraction = job.search.data_fraction if job.search else 1.0
+    num_images = len(plan.take(fraction, seed=job.seed).train_rows) if fraction < 1 else len(plan.train_rows)
+    if num_images < job.training.batch_size:
+        share = f" (search.data_fraction {fraction:g})" if fraction < 1 else ""
+        raise RequestError(
+            f"training.batch_size must not exceed the training images, got {job.training.batch_size} for "
+            f"{num_images}{share}; lower it or give more images"
+        )
+
+
+def tune(session: Session) -> SearchResult | None:
+    """Search split points and recipe; returns None for a job without search."""
+    job, path = session.job, session.folder.search_result
+    if job.search is None:
+        return None
+    if path.exists():
+        return SearchResult.from_json(path.read_text())
+    result = run_search(
+        job,
+        session.folder.data_plan,
+        folder=session.folder.search,
+        num_blocks=num_blocks(shape_of(job)),
+        observer=TrialLog(session.run, session.reporter, trials=job.search.trials, epochs=job.search.epochs),
+    )
+    session.run.log_text(result.to_json(), "search.json")
+    return result
+
+
+def train(session: Session) -> TrainingResult:
+    """Train the job's network, with the best trial's settings where there was a search."""
+    path = session.folder.training_result
+    if path.exists():
+        return read_training(path)
+    plan = final_plan(session)
+    split = plan.network.split if plan.network.split == "paper" else list(plan.network.split)
+    session.reporter.say(f"training {plan.network.backbone}, split {split}")
+    result = run_training(
+        plan,
+        name="training",
+        storage=session.folder.root,
+        on_progress=EpochLog(session.run, session.reporter, epochs=plan.recipe.epochs),
+    )
+    log_history(session.run, result.history)
+    write_atomically(
+        path, json.dumps({"checkpoint": str(result.checkpoint), "history": history_rows(result)})
+    )
+    return result
+
+
+def final_plan(session: Session) -> TrainingPlan:
+    """Return the final training: the job's settings, overridden by the best trial's values."""
+    best = tune(session)
+    job = session.job.override(best.best.values) if best else session.job
+    return plan_training(job, session.folder.data_plan)
+
+
+def evaluate(session: Session) -> ProfileTable:
+    """Measure every depth profile of the best checkpoint on a worker of the cluster."""
+    path = session.folder.profile_table
+    if path.exists():
+        return ProfileTable.from_json(path.read_text())
+    training = train(session)
+    plan, settings = final_plan(session), session.job.evaluation
+    board = open_board()
+    with watching(
+        board, lambda now: session.reporter.advance("evaluating profiles", now.step, now.num_steps)
+    ):
+        table = run_remotely(
+            evaluate_checkpoint,
+            resources_per_worker(plan.recipe),
+            plan,
+            training.checkpoint,
+            settings.latency_batch_size,
+            settings.latency_runs,
+            board,
+        )
+    write_atomically(path, table.to_json())
+    return table
+
+
+def evaluate_checkpoint(
+    plan: TrainingPlan,
+    checkpoint: Path,
+    latency_batch_size: int,
+    latency_runs: int,
+    board: Any,  # noqa: ANN401
+) -> ProfileTable:
+    """Evaluate a checkpoint where this runs: on its GPU if the plan uses one, else on its CPUs."""
+    torch.set_num_threads(plan.recipe.num_threads)
+    device = torch.device("cuda" if plan.recipe.use_gpu else "cpu")
+    network = load_network(plan, checkpoint).to(device)
+    batches = validation_loader(
+        DataPlan.load(plan.data),
+        eval_transform(plan.preprocessing),
+        batch_size=plan.recipe.batch_size // plan.recipe.workers,
+        rank=0,
+        world_size=1,
+        num_loader_workers=plan.recipe.num_loader_workers,
+    )
+    num_steps = len(batches) + len(network.profiles)
+
+    def counted() -> Iterator[Any]:
+        for step, batch in enumerate(batches):
+            board.advance.remote(0, step, num_steps)
+            yield batch
+
+    return evaluate_profiles(
+        network,
+        counted(),
+        device=device,
+        latency_batch_size=latency_batch_size,
+        latency_runs=latency_runs,
+        on_latency=lambda done: board.advance.remote(0, len(batches) + done, num_steps),
+    )
+
+
+def load_network(plan: TrainingPlan, checkpoint: Path) -> AdaptiveDepthNetwork:
+    """Return the network of a plan with a checkpoint's weights."""
+    network = plan.network.build()
+    load_weights(checkpoint, network)
+    return network
+
+
+def register(session: Session) -> RegisteredVersion:
+    """Register the evaluated network as one model version, however often this runs."""
+    table = evaluate(session)
+    plan = final_plan(session)
+    session.reporter.advance("registering", 0, 1)
+    version = register_model(
+        session.run.client,
+        session.run,
+        name=session.job.registry.model,
+        key=session.job.key(),
+        network=load_network(plan, train(session).checkpoint),
+        preprocessing=plan.preprocessing.to_dict(),
+        class_names=DataPlan.load(plan.data).class_names,
+        table=table,
+    )
+    write_atomically(session.folder.version, json.dumps(asdict(version)))
+    return version
+
+
+def finished(job: Job) -> tuple[RegisteredVersion, ProfileTable] | None:
+    """Return what a job that is done has registered, if it is done and the registry still has it."""
+    folder = JobFolder(job.folder)
+    if not (folder.version.exists() and folder.profile_table.exists()):
+        return None
+    client = connect(job.registry.tracking_uri, storage=Path(job.storage).absolute())
+    version = find_version(client, job.registry.model, job.key())
+    return (version, ProfileTable.from_json(folder.profile_table.read_text())) if version else None
+
+
+def history_rows(result: TrainingResult) -> list[dict[str, Any]]:
+    """Return a run's epochs as plain data."""
+    return [asdict(report) for report in result.history]
+
+
+def read_training(path: Path) -> TrainingResult:
+    """Read what `train` stored."""
+    data = json.loads(path.read_text())
+    history: History = tuple(EpochReport(**row) for row in data["history"])
+    return TrainingResult(Path(data["checkpoint"]), history)

@@ -1,0 +1,1 @@
+"""Self-distillation of one network by any number of Ray Train workers."""

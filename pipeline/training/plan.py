@@ -1,0 +1,82 @@
+"""Everything a training worker needs, as one value that travels by pickle."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+from timm.data import resolve_data_config
+
+from pipeline.config import Job, TrainingConfig
+from pipeline.data.plan import DataPlan
+from pipeline.data.transforms import Crop, Preprocessing
+from pipeline.networks import NetworkDescription
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """One training run, decided in the driver and carried out by the workers.
+
+    Attributes:
+        network: What to train.
+        pretrained: Whether to start from timm's pretrained weights.
+        recipe: How to train it.
+        data: File of the data plan, readable by every worker.
+        preprocessing: How images become tensors.
+        crop: Training crop.
+        flip_probability: Of a horizontal flip in training.
+        seed: Every random source of the run follows from it.
+        validates_all_profiles: Validate all 2^N profiles after an epoch, not only `full` and `base`.
+    """
+
+    network: NetworkDescription
+    pretrained: bool
+    recipe: TrainingConfig
+    data: Path
+    preprocessing: Preprocessing
+    crop: Crop
+    flip_probability: float
+    seed: int
+    validates_all_profiles: bool
+
+
+def plan_training(job: Job, data: Path, *, validates_all_profiles: bool = False) -> TrainingPlan:
+    """Return the training run that a job describes on prepared data."""
+    description = describe_network(job, num_classes=DataPlan.load(data).num_classes)
+    return TrainingPlan(
+        network=description,
+        pretrained=job.backbone.pretrained,
+        recipe=job.training,
+        data=data,
+        preprocessing=describe_preprocessing(job),
+        crop=job.data.crop,
+        flip_probability=job.data.flip_probability,
+        seed=job.seed,
+        validates_all_profiles=validates_all_profiles,
+    )
+
+
+def describe_network(job: Job, *, num_classes: int) -> NetworkDescription:
+    """Return the network that a job describes, for a number of classes."""
+    return NetworkDescription(
+        backbone=job.backbone.name,
+        num_classes=num_classes,
+        split=job.split,
+        image_size=job.data.image_size,
+        small_images=job.backbone.small_images,
+        kwargs=job.backbone.kwargs,
+    )
+
+
+def describe_preprocessing(job: Job) -> Preprocessing:
+    """Return how a job's images become tensors: the backbone's own mean, standard deviation and resizing.
+
+    Where training sees whole images, evaluation does too; else it keeps the backbone's share of the centre.
+    """
+    published = resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(job.backbone.name).to_dict())
+    return Preprocessing(
+        image_size=job.data.image_size,
+        mean=tuple(published["mean"]),
+        std=tuple(published["std"]),
+        interpolation=published["interpolation"],
+        crop_pct=published["crop_pct"] if job.data.crop == "random_resized" else 1.0,
+    )

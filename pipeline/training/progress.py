@@ -1,0 +1,92 @@
+"""What a running training tells the driver: an actor that workers and controller write to, the driver reads.
+
+Workers never wait for it: calls are sent without asking for their result.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.train import UserCallback
+
+from .checkpoint import EpochReport
+
+POLL_INTERVAL_S = 0.5
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training is: steps of the running epoch, and the epochs that ended since the last look."""
+
+    epoch: int
+    step: int
+    num_steps: int
+    reports: tuple[EpochReport, ...]
+
+
+class ProgressBoard:
+    """Holds the state of one training; lives as long as somebody holds its handle."""
+
+    def __init__(self) -> None:
+        self._position = (0, 0, 1)
+        self._reports: list[EpochReport] = []
+
+    def advance(self, epoch: int, step: int, num_steps: int) -> None:
+        """Say which step has been done."""
+        self._position = (epoch, step, num_steps)
+
+    def report(self, report: EpochReport) -> None:
+        """Say what an epoch brought."""
+        self._reports.append(report)
+
+    def take(self) -> Progress:
+        """Return the state and forget the reports."""
+        reports, self._reports = tuple(self._reports), []
+        return Progress(*self._position, reports)
+
+
+def open_board() -> Any:  # noqa: ANN401
+    """Start a board as a Ray actor; returns its handle."""
+    return ray.remote(num_cpus=0)(ProgressBoard).remote()
+
+
+class EpochCallback(UserCallback):  # type: ignore[misc]
+    """Tells a board about epochs once their checkpoint is registered: what was told is never trained again.
+
+    Args:
+        board: Handle of a `ProgressBoard`.
+    """
+
+    def __init__(self, board: Any) -> None:  # noqa: ANN401
+        self._board = board
+
+    def after_report(
+        self,
+        run_context: Any,  # noqa: ANN401, ARG002
+        metrics: list[dict[str, Any]],
+        checkpoint: Any,  # noqa: ANN401, ARG002
+    ) -> None:
+        """Called in the controller of the run, after Ray has registered the checkpoint."""
+        self._board.report.remote(EpochReport.from_metrics(metrics[0]))
+
+
+@contextmanager
+def watching(board: Any, on_progress: Callable[[Progress], None]) -> Iterator[None]:  # noqa: ANN401
+    """Call `on_progress` with the news of a board, from a thread, until the block ends."""
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(POLL_INTERVAL_S):
+            on_progress(ray.get(board.take.remote()))
+
+    thread = threading.Thread(target=watch, name="training-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+        on_progress(ray.get(board.take.remote()))

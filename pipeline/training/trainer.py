@@ -1,0 +1,137 @@
+"""The Ray Train side of a training run: resources, storage, retries, result.
+
+A run is named; the same name in the same storage goes on from its latest checkpoint, whatever ended it.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray.exceptions import RayActorError
+from ray.train import (
+    CheckpointConfig,
+    FailureConfig,
+    Result,
+    RunConfig,
+    ScalingConfig,
+    TrainingFailedError,
+    UserCallback,
+)
+from ray.train.torch import TorchTrainer
+
+from pipeline.config import TrainingConfig
+from pipeline.errors import JobError
+
+from .checkpoint import History, read_history
+from .plan import TrainingPlan
+from .progress import EpochCallback, Progress, open_board, watching
+from .worker import SCORE, train_loop
+
+MAX_WORKER_FAILURES = 2
+"""Restarts from the latest checkpoint after a worker died; chosen."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a run ended.
+
+    Attributes:
+        checkpoint: Folder of the best checkpoint.
+        history: All epochs of the run.
+    """
+
+    checkpoint: Path
+    history: History
+
+
+def resources_per_worker(recipe: TrainingConfig) -> dict[str, float]:
+    """Return what Ray has to reserve for one worker."""
+    return {"CPU": recipe.cpus_per_worker, **({"GPU": 1} if recipe.use_gpu else {})}
+
+
+def build_trainer(
+    plan: TrainingPlan,
+    *,
+    name: str,
+    storage: Path,
+    board: Any = None,  # noqa: ANN401
+    callbacks: Sequence[UserCallback] = (),
+) -> TorchTrainer:
+    """Return the trainer of a run; its `fit` starts it or goes on with it.
+
+    Args:
+        plan: What to train.
+        name: Of the run, unique in its storage.
+        storage: Folder that every node reaches.
+        board: Handle of the `ProgressBoard` to report steps to, if any.
+        callbacks: Ray Train callbacks, run in the controller.
+    """
+    return TorchTrainer(
+        train_loop,
+        train_loop_config={"plan": plan, "board": board},
+        scaling_config=ScalingConfig(
+            num_workers=plan.recipe.workers,
+            use_gpu=plan.recipe.use_gpu,
+            resources_per_worker=resources_per_worker(plan.recipe),
+        ),
+        run_config=RunConfig(
+            name=name,
+            storage_path=str(storage),
+            callbacks=list(callbacks),
+            checkpoint_config=CheckpointConfig(
+                num_to_keep=1, checkpoint_score_attribute=SCORE, checkpoint_score_order="max"
+            ),
+            failure_config=FailureConfig(max_failures=MAX_WORKER_FAILURES, controller_failure_limit=3),
+        ),
+    )
+
+
+def run_training(
+    plan: TrainingPlan, *, name: str, storage: Path, on_progress: Callable[[Progress], None]
+) -> TrainingResult:
+    """Train to the end, or go on where a former run of that name ended.
+
+    Args:
+        plan: What to train.
+        name: Of the run, unique in its storage.
+        storage: Folder that every node reaches.
+        on_progress: Told about steps and epochs, from a thread.
+
+    Raises:
+        JobError: If the workers failed too often or the loss became infinite or undefined.
+    """
+    board = open_board()
+    try:
+        with watching(board, on_progress):
+            trainer = build_trainer(
+                plan, name=name, storage=storage, board=board, callbacks=[EpochCallback(board)]
+            )
+            result = trainer.fit()
+    except (TrainingFailedError, RayActorError) as error:
+        raise JobError(
+            f"training {name} failed and its {MAX_WORKER_FAILURES} restarts were used up: "
+            f"{root_cause(error)}; completed epochs are kept, the same command goes on from there"
+        ) from error
+    outcome = read_result(result)
+    last = outcome.history[-1]
+    if not math.isfinite(last.metrics["train/loss"]):
+        raise JobError(
+            f"the training loss must stay finite, got {last.metrics['train/loss']} in epoch {last.epoch}; "
+            "lower training.lr or lengthen training.warmup_epochs, under another job name"
+        )
+    return outcome
+
+
+def root_cause(error: Exception) -> str:
+    """Return in one line what the first failed worker said, or the error itself."""
+    failures = getattr(error, "worker_failures", None) or {0: error}
+    text = str(next(iter(failures.values()))).strip()
+    return text.splitlines()[-1] if text else type(error).__name__
+
+
+def read_result(result: Result) -> TrainingResult:
+    """Return the best checkpoint and the whole history of a run that ended."""
+    best = result.get_best_checkpoint(SCORE, "max")
+    return TrainingResult(checkpoint=Path(best.path), history=read_history(Path(result.checkpoint.path)))

@@ -1,0 +1,167 @@
+"""What one training worker does: the epoch loop, as a list of named steps.
+
+Runs inside a Ray Train worker process, one a device. Every rank reports the same numbers; only rank 0 writes.
+"""
+
+import math
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import train
+from torch import Tensor, distributed
+
+from pipeline.data.loading import set_epoch
+from pipeline.data.random_state import mix_seed
+from pipeline.evaluation.accuracy import Accuracy, accuracies, count_profiles
+from pipeline.evaluation.pareto import Point, hypervolume
+from pipeline.networks import DepthProfile
+from pipeline.networks.adaptive import memory_format
+
+from .checkpoint import EpochReport, History, load_checkpoint, save_checkpoint
+from .session import Session, open_session
+
+PROGRESS_INTERVAL_S = 1.0
+SCORE = "score"
+"""The metric by which the best checkpoint is chosen; see `score`."""
+
+
+def train_loop(config: dict[str, Any]) -> None:
+    """Train a plan to its last epoch, from the latest checkpoint where there is one.
+
+    Args:
+        config: `plan` (TrainingPlan) and `board` (handle of a ProgressBoard, or None).
+    """
+    session = open_session(config["plan"], config["board"])
+    history = resume(session)
+    for epoch in range(len(history) + 1, session.plan.recipe.epochs + 1):
+        start_s = time.perf_counter()
+        loss = train_epoch(session, epoch)
+        metrics = {"train/loss": loss, **validate(session)}
+        metrics["epoch_s"] = time.perf_counter() - start_s
+        history = (*history, EpochReport(epoch, metrics, time.time_ns() // 1_000_000))
+        report(session, history)
+        if not math.isfinite(loss):
+            return
+
+
+def resume(session: Session) -> History:
+    """Restore the latest checkpoint of this run, if there is one; returns the epochs so far."""
+    checkpoint = train.get_checkpoint()
+    if checkpoint is None:
+        return ()
+    with checkpoint.as_directory() as folder:
+        return load_checkpoint(Path(folder), session.network, session.optimizer, device=session.device)
+
+
+def train_epoch(session: Session, epoch: int) -> float:
+    """Train one epoch; returns the mean loss over all workers."""
+    torch.manual_seed(mix_seed(session.plan.seed, epoch, session.rank))
+    set_epoch(session.train_batches, epoch)
+    session.step_module.train()
+    layout = memory_format(session.network)
+    num_steps = len(session.train_batches)
+    total = torch.zeros((), dtype=torch.float64, device=session.device)
+    ticker = Ticker(session)
+    for step, (images, labels_B) in enumerate(session.train_batches):
+        session.scheduler.step_update((epoch - 1) * num_steps + step)
+        images = images.to(session.device, memory_format=layout, non_blocking=True)
+        total += train_step(session, images, labels_B.to(session.device, non_blocking=True))
+        ticker.advance(epoch, step + 1, num_steps)
+    return float(add_over_workers(session, total)) / (num_steps * session.world_size)
+
+
+def train_step(session: Session, images: Tensor, labels_B: Tensor) -> Tensor:
+    """Take one optimiser step; returns this worker's detached loss without waiting for the device."""
+    with torch.autocast(session.device.type, torch.bfloat16, enabled=session.plan.recipe.precision == "bf16"):
+        loss: Tensor = session.step_module(images, labels_B)
+    loss.backward()  # type: ignore[no-untyped-call]
+    session.optimizer.step()
+    session.optimizer.zero_grad(set_to_none=True)
+    return loss.detach()
+
+
+def validate(session: Session) -> dict[str, float]:
+    """Evaluate the run's profiles on all validation images; returns metrics that are equal on every rank."""
+    share_buffers(session)
+    session.step_module.eval()
+    totals = count_profiles(
+        session.network,
+        session.validation_batches,
+        session.profiles,
+        device=session.device,
+        precision=session.plan.recipe.precision,
+    )
+    num_classes = session.plan.network.num_classes
+    results = accuracies(add_over_workers(session, totals), session.profiles, num_classes=num_classes)
+    full, base = (results[profile] for profile in session.network.extremes)
+    metrics = {
+        "full/top1": full.top1,
+        "full/loss": full.loss,
+        "base/top1": base.top1,
+        "base/loss": base.loss,
+    }
+    return {**metrics, SCORE: score(session, results)}
+
+
+def score(session: Session, results: dict[DepthProfile, Accuracy]) -> float:
+    """Return what the best checkpoint is chosen by: hypervolume of the validated profiles."""
+    macs = {profile: session.network.cost(profile).macs for profile in results}
+    largest = max(macs.values())
+    return hypervolume([Point(macs[profile] / largest, result.top1) for profile, result in results.items()])
+
+
+def report(session: Session, history: History) -> None:
+    """Hand metrics and a checkpoint to Ray; called equally often on every rank."""
+    latest = history[-1]
+    with checkpoint_folder(session, history) as folder:
+        checkpoint = train.Checkpoint.from_directory(folder) if folder else None
+        train.report(
+            latest.to_metrics(),
+            checkpoint=checkpoint,
+            checkpoint_dir_name=f"checkpoint_{latest.epoch:04d}",
+        )
+
+
+@contextmanager
+def checkpoint_folder(session: Session, history: History) -> Iterator[str | None]:
+    """Give rank 0 a folder with a checkpoint, to be uploaded within the block; nothing on other ranks."""
+    if session.rank != 0:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="skipline-") as folder:
+        save_checkpoint(Path(folder), session.network, session.optimizer, history)
+        yield folder
+
+
+def share_buffers(session: Session) -> None:
+    """Give every worker rank 0's running statistics, the ones that checkpoints hold."""
+    if session.world_size > 1:
+        for buffer in session.network.buffers():
+            distributed.broadcast(buffer, src=0)
+
+
+def add_over_workers(session: Session, sums: Tensor) -> Tensor:
+    """Return the sums of all workers, in place."""
+    if session.world_size > 1:
+        distributed.all_reduce(sums)
+    return sums
+
+
+class Ticker:
+    """Tells the driver about steps, at most once in `PROGRESS_INTERVAL_S`, from rank 0."""
+
+    def __init__(self, session: Session) -> None:
+        self._board = session.board if session.rank == 0 else None
+        self._last_s = 0.0
+
+    def advance(self, epoch: int, step: int, num_steps: int) -> None:
+        """Send the position if the last one is old enough; never waits."""
+        now_s = time.monotonic()
+        if self._board is not None and (now_s - self._last_s >= PROGRESS_INTERVAL_S or step == num_steps):
+            self._last_s = now_s
+            self._board.advance.remote(epoch, step, num_steps)

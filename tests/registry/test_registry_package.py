@@ -1,0 +1,185 @@
+"""What a version holds loads and predicts where this project is not installed."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from mlflow.exceptions import MlflowException
+
+import pipeline
+from pipeline.registry.model_code import AdaptiveDepthModel
+from pipeline.registry.package import staged_package
+from pipeline.registry.register import register_model
+
+CONSUMER = '''
+import importlib.machinery, os, sys
+class OnlyHere:
+    """Finds `pipeline` in the working folder and nowhere else."""
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("pipeline", "networks"):
+            spec = importlib.machinery.PathFinder.find_spec(name, path or [os.getcwd()])
+            if spec is None:
+                raise ModuleNotFoundError(name, name=name)
+            return spec
+sys.meta_path.insert(0, OnlyHere())
+path = list(sys.path)
+import numpy as np, mlflow, pipeline
+project, uri, profiles = sys.argv[1], sys.argv[2], sys.argv[3].split(",")
+mlflow.set_tracking_uri(uri)
+model, second = mlflow.pyfunc.load_model("models:/net/1"), mlflow.pyfunc.load_model("models:/net/1")
+images = np.load("images.npy")
+outputs = {p: model.predict(images, params={"profile": p}) for p in profiles}
+outputs["default"] = second.predict(images)
+np.savez("outputs.npz", **outputs)
+assert pipeline.OWNER == "consumer" and sys.path == path
+foreign = [m for m in list(sys.modules.values()) if (getattr(m, "__file__", "") or "").startswith(project)]
+assert not foreign, foreign
+'''
+
+
+@pytest.fixture
+def registered(client, run, network, preprocessing, table):
+    return register_model(
+        client,
+        run,
+        name="net",
+        key="key-1",
+        network=network,
+        preprocessing=preprocessing,
+        class_names=["a", "b", "c"],
+        table=table,
+    )
+
+
+@pytest.fixture
+def files(client, registered):
+    return Path(client.get_logged_model(registered.model_id).artifact_location.removeprefix("file://"))
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).random((2, 3, 16, 16), dtype=np.float32)
+
+
+@pytest.fixture
+def model(network, preprocessing, table):
+    context = type("Context", (), {"model_config": {}})
+    with staged_package(network, preprocessing=preprocessing, class_names="abc", table=table) as package:
+        context.artifacts = {"package": str(package.folder)}
+        model = AdaptiveDepthModel()
+        model.load_context(context)
+    return model
+
+
+def trainers_logits(network, preprocessing, images, profile):
+    mean, std = (torch.tensor(preprocessing[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
+    with torch.inference_mode():
+        return network((torch.from_numpy(images) - mean) / std, profile).numpy()
+
+
+def test_a_version_predicts_every_profile_without_this_project(
+    client, network, preprocessing, images, files, tmp_path
+):
+    (tmp_path / "pipeline.py").write_text("OWNER = 'consumer'")
+    np.save(tmp_path / "images.npy", images)
+    profiles = [*map(str, network.profiles), "full", "base"]
+    project = str(Path(pipeline.__file__).parent)
+    subprocess.run(
+        [sys.executable, "-I", "-c", CONSUMER, project, client.tracking_uri, ",".join(profiles)],
+        cwd=tmp_path,
+        env={**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"},
+        check=True,
+    )
+    outputs = np.load(tmp_path / "outputs.npz")
+    for profile in profiles:
+        expected = trainers_logits(network, preprocessing, images, profile)
+        np.testing.assert_allclose(outputs[profile], expected, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(outputs["default"], outputs["full"])
+    assert len({outputs[profile].tobytes() for profile in profiles[:16]}) == 16
+    assert not list((files / "artifacts").rglob("__pycache__"))
+
+
+def test_a_version_holds_no_pickle(files):
+    settings = yaml.safe_load((files / "MLmodel").read_text())["flavors"]["python_function"]
+    assert "python_model" not in settings
+    assert settings["loader_module"] == "mlflow.pyfunc.loaders.code_model"
+    found = [path for path in files.rglob("*") if path.is_file()]
+    assert {path.suffix for path in found} == {"", ".json", ".py", ".safetensors", ".txt", ".yaml"}
+    assert not [
+        path for path in found if path.read_bytes()[:2] in (b"\x80\x02", b"\x80\x04", b"\x80\x05", b"PK")
+    ]
+
+
+def test_a_version_names_no_path_of_this_machine(files):
+    texts = [
+        path.read_text() for path in files.rglob("*") if path.is_file() and path.suffix != ".safetensors"
+    ]
+    assert not [text for text in texts if str(Path(pipeline.__file__).parents[1]) in text]
+
+
+def test_requirements_are_pinned_to_public_versions(files):
+    lines = (files / "requirements.txt").read_text().split()
+    assert {line.partition("==")[0] for line in lines} >= {
+        "mlflow",
+        "torch",
+        "timm",
+        "safetensors",
+        "numpy",
+    }
+    assert all(re.fullmatch(r"[\w-]+==[\w.]+", line) for line in lines)
+
+
+def test_shipped_code_imports_nothing_of_this_project(files):
+    for path in (files / "artifacts" / "package" / "networks").glob("*.py"):
+        assert not re.search(r"^\s*(from|import) (pipeline|search_spaces|cluster)\b", path.read_text(), re.M)
+
+
+def test_a_package_says_what_its_outputs_mean(files, preprocessing):
+    config = json.loads((files / "artifacts" / "package" / "network.json").read_text())
+    assert (config["class_names"], config["preprocessing"]) == (["a", "b", "c"], preprocessing)
+
+
+@pytest.mark.parametrize(
+    ("profile", "message"),
+    [("TFF", "'TFF' has 3 letters, resnet18 has 4"), ("small", "letters T and F, got 'small'")],
+)
+def test_a_bad_profile_is_refused(model, images, profile, message):
+    with pytest.raises(MlflowException, match=message):
+        model.predict(None, images, {"profile": profile})
+
+
+def test_bytes_are_refused(model, images):
+    with pytest.raises(MlflowException, match=r"values from 0 to 1, got .* to 25\d.*; divide bytes by 255"):
+        model.predict(None, images * 255)
+
+
+def test_not_a_number_is_refused(model, images):
+    with pytest.raises(MlflowException, match="values from 0 to 1, got nan"):
+        model.predict(None, images * np.nan)
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (2, 16, 16, 3), (2, 3, 8, 8)])
+def test_a_wrong_shape_is_refused(model, shape):
+    with pytest.raises(MlflowException, match=re.escape(f"(any number, 3, 16, 16), got {shape}")):
+        model.predict(None, np.zeros(shape, np.float32))
+
+
+def test_no_images_give_no_logits(model):
+    assert model.predict(None, np.zeros((0, 3, 16, 16), np.float32)).shape == (0, 3)
+
+
+def test_weights_that_were_cut_short_are_refused(network, preprocessing, table):
+    context = type("Context", (), {"model_config": {}})
+    with staged_package(network, preprocessing=preprocessing, class_names="abc", table=table) as package:
+        weights = package.folder / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-1])
+        context.artifacts = {"package": str(package.folder)}
+        with pytest.raises(MlflowException, match="weights must have the SHA-256 that was registered"):
+            AdaptiveDepthModel().load_context(context)

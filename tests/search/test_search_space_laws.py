@@ -1,0 +1,232 @@
+import subprocess
+import sys
+
+import optuna
+import pytest
+
+from pipeline.config import load_job, parse_job, presets
+from pipeline.errors import RequestError
+from pipeline.networks import AdaptiveDepthNetwork
+from pipeline.networks.profiles import resolve_split
+from search_spaces import load_space, shipped_spaces
+
+BLOCKS = (3, 4, 6, 3)
+ADAMW = {"optimizer": "adamw", "lr": 5e-4, "weight_decay": 0.05}
+
+
+def job(*, split="paper", space="resnet", trials=4, backbone="resnet50", **training):
+    return parse_job(
+        {
+            "name": "a-job",
+            "data": {"train": "builtin:digits"},
+            "backbone": {"name": backbone},
+            "split": split,
+            "training": {"epochs": 10, **training},
+            "search": {"space": space, "trials": trials, "epochs": 2},
+            "registry": {"model": "a-model"},
+        }
+    )
+
+
+def write_space(folder, text):
+    path = folder / "space.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def problems_of(folder, text, *, num_blocks=BLOCKS, **settings):
+    return load_space(write_space(folder, text)).check(job(**settings), num_blocks)
+
+
+@pytest.mark.parametrize("space", sorted(shipped_spaces()))
+@pytest.mark.parametrize("num_blocks", [(3, 4, 6, 3), (3, 3, 3, 3), (2, 9, 2)])
+def test_every_shipped_space_fits_the_default_recipe_of_its_family(space, num_blocks):
+    recipe = ADAMW if space == "vit" else {}
+    assert load_space(space).check(job(**recipe), num_blocks) == []
+
+
+@pytest.mark.parametrize("preset", sorted(presets()))
+def test_every_preset_fits_the_space_that_it_names(preset):
+    chosen = load_job(preset)
+    network = AdaptiveDepthNetwork.from_timm(
+        chosen.backbone.name,
+        small_images=chosen.backbone.small_images,
+        image_size=chosen.data.image_size,
+        **chosen.backbone.kwargs,
+    )
+    num_blocks = [len(layout.blocks) for layout in network.layouts]
+    assert load_space(chosen.search.space).check(chosen, num_blocks) == []
+
+
+@pytest.mark.parametrize("space", sorted(shipped_spaces()))
+def test_every_shipped_space_says_purpose_cost_and_sources(space):
+    header = shipped_spaces()[space].read_text()
+    assert all(word in header for word in ("# Purpose:", "# Cost:", "# Sources:"))
+
+
+@pytest.mark.parametrize("num_blocks", [(3, 4, 6, 3), (2, 2, 6, 2), (1, 2, 3, 4, 1), (3, 3, 3, 3), (5,)])
+def test_every_suggested_split_is_feasible_and_keeps_every_stage_skippable(num_blocks):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    space = load_space("splits_only")
+    for _ in range(30):
+        split = space.suggest(study.ask(), num_blocks)["split"]
+        assert resolve_split(split, num_blocks, network="a network") == tuple(split)
+        assert all(point < max(2, blocks) for point, blocks in zip(split, num_blocks, strict=True))
+
+
+@pytest.mark.parametrize("space", ["resnet", "recipe_only"])
+def test_every_suggestion_is_accepted_by_the_job(space):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(20):
+        design = load_space(space).suggest(study.ask(), BLOCKS)
+        assert job().override(design).training.lr == design["training.lr"]
+
+
+@pytest.mark.parametrize("split", ["paper", [1, 3, 5, 2]])
+def test_start_point_suggests_exactly_the_jobs_own_settings(split):
+    chosen, space = job(split=split), load_space("resnet")
+    start = space.start_point(chosen, BLOCKS)
+    design = space.suggest(optuna.trial.FixedTrial(start), BLOCKS)
+    assert design.pop("split") == list(resolve_split(split, BLOCKS, network="resnet50"))
+    assert chosen.override(design).settings() == chosen.settings()
+
+
+@pytest.mark.parametrize("num_blocks", [(3, 4, 6, 3), (1, 2, 3, 4, 1)])
+def test_a_design_goes_back_to_the_point_that_it_came_from(num_blocks):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    space, trial = load_space("resnet"), study.ask()
+    design = space.suggest(trial, num_blocks)
+    assert space.point(design, num_blocks) == trial.params
+
+
+def test_parameter_names_say_the_stage_and_keep_their_bounds():
+    space = load_space("splits_only")
+    assert {name: str(bounds) for name, bounds in space.expand((3, 1, 6, 2)).items()} == {
+        "split/1_of_4": "1..2",
+        "split/3_of_4": "1..5",
+    }
+
+
+def test_five_mistakes_give_five_messages(tmp_path):
+    problems = problems_of(
+        tmp_path,
+        """
+        training.lrr: {kind: float, low: 0.02, high: 0.4}
+        training.epochs: {kind: int, low: 2, high: 4}
+        training.weight_decay: {kind: float, low: 1.0e-3, high: 1.0e-5, log: true}
+        training.temperature: {kind: choice, choices: []}
+        training.alpha: {kind: float, low: 0.6, high: 0.7}
+        """,
+    )
+    assert len(problems) == 5
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (
+            "training.lrr: {kind: float, low: 0.02, high: 0.4}",
+            "got 'training.lrr'; did you mean 'training.lr'",
+        ),
+        ("lr: {kind: float, low: 0.02, high: 0.4}", "got 'lr'; did you mean 'training.lr'"),
+        (
+            "training.epochs: {kind: int, low: 2, high: 4}",
+            "'training.epochs': search.epochs is the length",
+        ),
+        ("training.workers: {kind: int, low: 1, high: 4}", "'training.workers': trials are placed"),
+        (
+            "data.image_size: {kind: int, low: 16, high: 32}",
+            "'data.image_size', which must be equal for all",
+        ),
+        (
+            "training.lr: {kind: float, low: 0.4, high: 0.02}",
+            "got low=0.4 and high=0.02; swap them",
+        ),
+        ("training.lr: {kind: float, low: 0.1, high: 0.1}", "got low=0.1 and high=0.1; widen"),
+        (
+            "training.weight_decay: {kind: float, low: 0.0, high: 0.1, log: true}",
+            "low > 0 .* got low=0;",
+        ),
+        (
+            "training.temperature: {kind: choice, choices: []}",
+            r"two or more different values, got \[\];",
+        ),
+        ("training.temperature: {kind: choice, choices: [1.0]}", r"different values, got \[1.0\];"),
+        ("training.lr: {kind: float, low: 1e-2, high: 0.4}", "text '1e-2', .* write 1.0e-2"),
+        ("training.lr: {kind: float, low: 0.02}", "'high' is required and missing"),
+        (
+            "training.lr: {kind: float, low: 0.02, high: 0.4, step: 2}",
+            "'step' does not belong to kind float",
+        ),
+        (
+            "training.lr: {kind: uniform, low: 0.02, high: 0.4}",
+            "kind must be float, .* got 'uniform'",
+        ),
+        ("training.lr: {kind: float, low: .nan, high: 0.4}", "finite number, got nan"),
+        ("training.lr: 0.1", "a range is a mapping with a kind, got 0.1"),
+        ("split: {kind: int, low: 1, high: 2}", "split needs kind: split_points, got kind: int"),
+        ("training.lr: {kind: split_points}", "fits only the key split, got 'training.lr'"),
+        ("training.alpha: {kind: float, low: 0.5, high: 1.0}", "must fit the job, 1.0 does not"),
+        (
+            "training.temperature: {kind: choice, choices: [1.0, warm]}",
+            "must fit the job, 'warm' does not",
+        ),
+        (
+            "training.lr: {kind: float, low: 0.2, high: 0.4}",
+            "own setting, 0.1 lies outside 0.2..0.4",
+        ),
+        ("training.decay_rate: {kind: float, low: 0.1, high: 0.2}", "no effect without multistep"),
+    ],
+)
+def test_a_mistake_is_named_with_its_value(tmp_path, entry, message):
+    with pytest.raises(RequestError, match=message):
+        raise RequestError(problems_of(tmp_path, entry))
+
+
+def test_space_that_leaves_one_design_is_refused(tmp_path):
+    problems = problems_of(tmp_path, "split: {kind: split_points}", num_blocks=(2, 2, 2, 2))
+    with pytest.raises(RequestError, match=r"one design for stages of \[2, 2, 2, 2\] blocks; add a range"):
+        raise RequestError(problems)
+
+
+def test_more_trials_than_designs_are_refused(tmp_path):
+    problems = problems_of(tmp_path, "split: {kind: split_points}", num_blocks=(3, 3, 1, 1), trials=5)
+    with pytest.raises(RequestError, match=r"got 5 trials and 4 designs .* write trials: 4"):
+        raise RequestError(problems)
+
+
+@pytest.mark.parametrize("split", [[3, 2, 2, 2], [2, 2, 2, 2]])
+def test_split_that_makes_a_stage_mandatory_cannot_be_the_start(split):
+    problems = load_space("splits_only").check(job(split=split), (3, 3, 3, 2))
+    with pytest.raises(RequestError, match=r"own setting, [32] lies outside 1\.\.[21]"):
+        raise RequestError(problems)
+
+
+def test_split_of_another_backbone_is_refused():
+    with pytest.raises(RequestError, match=r"got 2 in \[1, 1\], resnet50 has 4 stages"):
+        raise RequestError(load_space("resnet").check(job(split=[1, 1]), BLOCKS))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnett", "got 'resnett', .*did you mean 'resnet'"),
+        ("qqq", "shipped spaces: recipe_only, resnet"),
+    ],
+)
+def test_unknown_space_is_refused_with_a_way_out(name, message):
+    with pytest.raises(RequestError, match=message):
+        load_space(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("", "holds None"), ("[1]", r"holds \[1\]"), ("a: [", "must be YAML")]
+)
+def test_file_that_is_no_mapping_is_refused(tmp_path, text, message):
+    with pytest.raises(RequestError, match=message):
+        load_space(write_space(tmp_path, text))
+
+
+def test_importing_spaces_imports_no_ray():
+    code = "import search_spaces, sys; sys.exit('ray' in sys.modules or 'mlflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,119 @@
+"""One real sweep on Ray: three trials of two epochs on two workers that use both CPUs."""
+
+import importlib.util
+import os
+import time
+from pathlib import Path
+
+import pytest
+from ray.util import placement_group_table
+
+from pipeline.search.driver import run_search
+from pipeline.search.result import SearchResult
+
+
+def load_sweep():
+    spec = importlib.util.spec_from_file_location(
+        "sweep_under_test", Path(__file__).with_name("sweep_under_test.py")
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+sweep = load_sweep()
+
+
+def groups_in_use():
+    return [group for group in placement_group_table().values() if group["state"] != "REMOVED"]
+
+
+class BrokenDiary(sweep.Diary):
+    def on_epoch(self, trial_id, metrics, *, epoch, timestamp_ms):
+        super().on_epoch(trial_id, metrics, epoch=epoch, timestamp_ms=timestamp_ms)
+        raise ConnectionError("the tracking server is away")
+
+
+@pytest.fixture(scope="module")
+def swept(ray_cluster, tmp_path_factory):  # noqa: ARG001
+    folder = tmp_path_factory.mktemp("sweep")
+    job = sweep.tiny_job(folder)
+    data, diary = sweep.save_data(job, folder / "data.npz"), BrokenDiary()
+
+    def run(observer):
+        return run_search(job, data, folder=folder / "search", num_blocks=sweep.NUM_BLOCKS, observer=observer)
+
+    return run(diary), diary, folder / "search", run
+
+
+def test_trial_0_is_the_papers_split_with_the_jobs_own_recipe(swept):
+    first = swept[0].trials[0]
+    assert first.number == 0
+    assert first.values == {
+        "split": [2, 2, 1, 1],
+        "training.lr": 0.1,
+        "training.weight_decay": 1e-4,
+        "training.alpha": 0.5,
+        "training.temperature": 1.0,
+    }
+
+
+def test_best_trial_has_the_highest_score(swept):
+    result = swept[0]
+    assert result.best.score == max(trial.score for trial in result.trials) > 0
+
+
+def test_trials_train_at_most_the_epochs_of_the_search_and_fewer_only_when_stopped(swept):
+    ends = [(trial.epochs, trial.outcome) for trial in swept[0].trials]
+    assert len(ends) == 3
+    assert set(ends) <= {(2, "finished"), (1, "stopped")}
+
+
+def test_score_is_that_of_the_best_epoch(swept):
+    result, diary, *_ = swept
+    scores = [line[4]["score"] for line in diary.lines if line[:2] == ("epoch", result.best.trial_id)]
+    assert result.best.score == max(scores)
+
+
+def test_observer_hears_of_every_epoch_once_although_it_raises(swept):
+    result, diary, *_ = swept
+    heard = [(line[1], line[2]) for line in diary.lines if line[0] == "epoch"]
+    assert sorted(heard) == sorted(
+        (trial.trial_id, n + 1) for trial in result.trials for n in range(trial.epochs)
+    )
+
+
+@pytest.mark.usefixtures("swept")
+def test_no_placement_group_is_left_after_a_sweep():
+    # Ray's cleaner needs some seconds to notice that a stopped trial is gone.
+    deadline_s = time.monotonic() + 30
+    while time.monotonic() < deadline_s and groups_in_use():
+        time.sleep(0.5)
+    assert groups_in_use() == []
+
+
+def test_only_results_of_trials_stay(swept):
+    folder = swept[2]
+    assert not (folder / "trials").exists()
+    assert len(list((folder / "records").glob("*.json"))) == 3
+
+
+def test_result_survives_json(swept):
+    assert SearchResult.from_json(swept[0].to_json()) == swept[0]
+
+
+def test_same_call_again_tells_everything_again_and_trains_nothing(swept):
+    result, diary, _, run = swept
+    again = sweep.Diary()
+    assert run(again) == result
+    assert sorted(map(repr, again.lines)) == sorted(map(repr, diary.lines))
+
+
+def test_a_snapshot_of_ray_that_a_kill_cut_short_costs_no_trial(swept):
+    result, diary, folder, run = swept
+    (folder / "result.json").unlink()
+    for state in (folder / "tune").glob("experiment_state-*.json"):
+        os.truncate(state, 100)
+    again = sweep.Diary()
+    assert run(again) == result
+    assert sorted(map(repr, again.lines)) == sorted(map(repr, diary.lines))

@@ -1,0 +1,70 @@
+"""The command line as a user meets it: a process, its output, its exit code."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.config import load_job
+
+
+@pytest.fixture
+def skipline(tmp_path):
+    """Runs `skipline` in an empty folder."""
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "pipeline", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    return run
+
+
+def test_help_names_every_verb(skipline):
+    printed = skipline("--help").stdout
+    verbs = ("run", "tune", "train", "evaluate", "register", "profiles", "inspect", "init")
+    assert [verb for verb in verbs if f" {verb} " not in printed] == []
+
+
+def test_a_wrong_job_ends_with_code_2_all_its_problems_and_no_trace(skipline, tmp_path):
+    ended = skipline("run", "quickstart", "--set", "training.lrr=1", "--set", "backbone.name=resnet5O")
+    assert ended.returncode == 2
+    assert "did you mean 'training.lr'" in ended.stderr
+    assert "did you mean resnet50" in ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_corrupt_images_are_named_before_anything_starts(skipline, tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "1.png").write_bytes(b"not an image")
+    ended = skipline("train", "quickstart", "--set", "data.train=images", "--set", "data.crop=none")
+    assert ended.returncode == 2
+    assert "cat/1.png" in ended.stderr
+    assert not list(tmp_path.glob("runs/*/job.yaml"))
+
+
+def test_init_writes_a_job_file_that_loads_and_never_overwrites_one(skipline, tmp_path):
+    assert skipline("init", "mine.yaml").returncode == 0
+    assert load_job(str(tmp_path / "mine.yaml")) == load_job("quickstart")
+    again = skipline("init", "mine.yaml")
+    assert again.returncode == 2
+    assert "init never overwrites, mine.yaml exists" in again.stderr
+
+
+def test_inspect_prints_stages_split_and_every_profiles_cost(skipline):
+    printed = skipline("inspect", "resnet50").stdout
+    assert "split [2, 2, 3, 2]" in printed
+    assert "│ TTTT    │ base │ 2560.6 │    0.63 │" in printed
+    assert printed.count("│ T") == 8
+
+
+def test_tune_without_a_search_section_is_refused(skipline):
+    ended = skipline("tune", "quickstart", "--set", "search=null")
+    assert ended.returncode == 2
+    assert "tune needs a search section, job 'quickstart' has none" in ended.stderr
+
+
+def test_profiles_of_an_unknown_model_are_refused(skipline):
+    ended = skipline("profiles", "models:/nothing/1")
+    assert ended.returncode == 2
+    assert "error:" in ended.stderr

@@ -1,0 +1,147 @@
+import pytest
+import yaml
+
+from pipeline.config import Job, all_keys, examine_job, load_job, parse_job, presets
+from pipeline.errors import RequestError
+from pipeline.job_template import render_template
+
+
+def _data(**changes):
+    data = {
+        "name": "tiny",
+        "data": {"train": "builtin:digits"},
+        "backbone": {"name": "resnet18"},
+        "training": {"epochs": 2},
+        "registry": {"model": "tiny"},
+    }
+    return {**data, **changes}
+
+
+def _problems(**changes):
+    return examine_job(_data(**changes))[1]
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_preset_is_a_valid_job(name):
+    assert load_job(name).name == name
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"training": {"epochs": 2, "lrr": 1}},
+            "unknown key 'training.lrr' with the value 1; did you mean 'training.lr'",
+        ),
+        ({"colour": 1}, "unknown key 'colour' with the value 1; known here: name, seed, data"),
+        (
+            {"training": {"epochs": "two"}},
+            "training.epochs: input should be a valid integer, got 'two'",
+        ),
+        (
+            {"training": {"epochs": 0}},
+            "training.epochs: input should be greater than or equal to 1, got 0",
+        ),
+        ({"training": {}}, "key 'training.epochs' is required and missing"),
+        ({"name": "a/b"}, "name: string should match pattern"),
+        ({"split": "half"}, "split: input should be 'paper', got 'half'"),
+        (
+            {"data": {"train": "x", "crop": "centre"}},
+            "data.crop: input should be 'random_resized', 'pad' or 'none'",
+        ),
+        (
+            {"training": {"epochs": 2, "batch_size": 10, "workers": 4}},
+            "multiple of workers, got 10 and 4; write 8",
+        ),
+        (
+            {"training": {"epochs": 2, "warmup_epochs": 2}},
+            "warmup_epochs < epochs must hold, got 2 and 2",
+        ),
+        (
+            {"training": {"epochs": 2, "schedule": "multistep"}},
+            "schedule: multistep needs milestones, got none",
+        ),
+        (
+            {"training": {"epochs": 2, "milestones": [1]}},
+            "milestones has no effect without multistep",
+        ),
+        (
+            {"training": {"epochs": 2, "optimizer": "adamw", "momentum": 0.8}},
+            "momentum has no effect without sgd",
+        ),
+        (
+            {"data": {"train": "x", "max_bad_fraction": 0.1}},
+            "max_bad_fraction has no effect with bad_items: fail",
+        ),
+        (
+            {"data": {"train": "x", "validation": "y", "validation_fraction": 0.2}},
+            "validation_fraction has no effect beside validation",
+        ),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_value_and_the_way_out(changes, message):
+    (problem, *others) = _problems(**changes)
+    assert message in problem
+    assert not [other for other in others if other.split(":")[0] != problem.split(":")[0]]
+
+
+def test_all_problems_of_a_file_are_found_in_one_go():
+    problems = _problems(
+        training={"epochs": 2, "lr": "fast", "optimizer": "adamw", "momentum": 0.8},
+        colour=1,
+        data={"train": 3},
+    )
+    text = "\n".join(problems)
+    for part in ("training.lr", "momentum has no effect", "'colour'", "data.train"):
+        assert part in text
+
+
+def test_what_is_left_of_a_wrong_job_is_returned_for_further_checks():
+    job, problems = examine_job(_data(colour=1))
+    assert job == parse_job(_data())
+    assert len(problems) == 1
+
+
+def test_an_override_wins_over_the_file():
+    assert load_job("quickstart", ["training.epochs=3", "split=[1, 1, 1, 1]"]).split == (1, 1, 1, 1)
+
+
+def test_an_override_can_remove_a_section():
+    assert load_job("quickstart", ["search=null"]).search is None
+
+
+def test_an_override_without_a_value_is_refused():
+    with pytest.raises(RequestError, match=r"written KEY=VALUE, got 'training.epochs'"):
+        load_job("quickstart", ["training.epochs"])
+
+
+def test_a_job_that_is_neither_file_nor_preset_is_refused_with_the_presets():
+    with pytest.raises(
+        RequestError, match="got 'quickstrat', which is neither; presets: cifar10, quickstart"
+    ):
+        load_job("quickstrat")
+
+
+@pytest.mark.parametrize("text", ["a: [1", "- 1", "3"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path, text):
+    path = tmp_path / "job.yaml"
+    path.write_text(text)
+    with pytest.raises(RequestError, match="a job file must be"):
+        load_job(str(path))
+
+
+def test_the_same_settings_are_the_same_job_wherever_they_are_stored():
+    job = parse_job(_data())
+    assert parse_job(_data(storage="elsewhere")).key() == job.key()
+    assert parse_job(_data(seed=1)).key() != job.key()
+
+
+def test_every_key_is_documented():
+    assert [key for key, description in all_keys().items() if not description] == []
+
+
+@pytest.mark.parametrize("preset", presets())
+def test_the_written_job_file_is_the_preset_and_shows_every_key(preset):
+    text = render_template(preset, path="job.yaml")
+    assert Job.model_validate(yaml.safe_load(text)) == load_job(preset)
+    assert [key for key in all_keys() if f"{key.rpartition('.')[2]}:" not in text] == []

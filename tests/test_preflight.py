@@ -1,0 +1,96 @@
+import socket
+import time
+
+import pytest
+
+from cluster.runtime import Capacity
+from pipeline.config import parse_job
+from pipeline.preflight import find_problems, placement_problems
+
+
+def _job(storage, **changes):
+    data = {
+        "name": "tiny",
+        "data": {"train": "builtin:digits", "image_size": 16},
+        "backbone": {"name": "resnet18"},
+        "training": {"epochs": 2},
+        "registry": {"model": "tiny"},
+        "storage": str(storage),
+    }
+    return parse_job({**data, **changes})
+
+
+def test_a_sound_job_has_no_problem_and_leaves_no_trace(tmp_path):
+    assert find_problems(_job(tmp_path / "runs")) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"backbone": {"name": "resnet5O"}}, "did you mean resnet50"),
+        (
+            {"backbone": {"name": "convnext_tiny"}},
+            "supported timm class (ResNet, VisionTransformer), got ConvNeXt",
+        ),
+        ({"split": [1, 1]}, "a split has one point a stage, got 2"),
+        ({"split": [1, 1, 1, 3]}, "got 3 for stage 4 of resnet18, which has 2 blocks"),
+        ({"data": {"train": "nowhere/at/all", "image_size": 16}}, "nowhere/at/all"),
+        (
+            {
+                "backbone": {"name": "vit_tiny_patch16_224"},
+                "data": {"train": "builtin:digits", "image_size": 100},
+            },
+            "multiple of the patch size, got 100 pixels",
+        ),
+        (
+            {"training": {"epochs": 2, "workers": 64, "batch_size": 64}},
+            "got 64 workers of 1 CPUs and 0 GPUs each",
+        ),
+        ({"search": {"space": "no-such-space", "epochs": 1}}, "no-such-space"),
+        ({"registry": {"model": "a/b"}}, "a/b"),
+    ],
+)
+def test_what_cannot_work_is_found_before_anything_starts(tmp_path, changes, message):
+    assert message in "\n".join(find_problems(_job(tmp_path, **changes)))
+
+
+def test_all_problems_are_found_in_one_go(tmp_path):
+    job = _job(
+        tmp_path,
+        backbone={"name": "resnet5O"},
+        data={"train": "nowhere"},
+        registry={"model": "a/b"},
+    )
+    assert len(find_problems(job)) == 3
+
+
+def test_a_server_that_never_answers_is_said_within_fifteen_seconds(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        start_s = time.monotonic()
+        problems = find_problems(_job(tmp_path, registry={"model": "tiny", "tracking_uri": uri}))
+    assert uri in "\n".join(problems)
+    assert time.monotonic() - start_s < 20
+
+
+def test_a_storage_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "storage must be a folder that can be written" in "\n".join(
+        find_problems(_job(tmp_path / "file" / "runs"))
+    )
+
+
+@pytest.mark.parametrize(
+    ("nodes", "fits"),
+    [(((2, 0),), True), (((1, 0), (1, 0)), True), (((1, 0),), False), ((), False)],
+)
+def test_workers_fit_where_whole_workers_fit_on_nodes(tmp_path, nodes, fits):
+    job = _job(tmp_path, training={"epochs": 2, "workers": 2, "batch_size": 64})
+    assert (placement_problems(job, Capacity(nodes)) == []) is fits
+
+
+def test_gpus_that_do_not_exist_are_refused_with_the_arithmetic(tmp_path):
+    job = _job(tmp_path, training={"epochs": 2, "workers": 4, "batch_size": 64, "use_gpu": True})
+    (problem,) = placement_problems(job, Capacity(((8, 2),)))
+    assert "needs 4 CPUs and 4 GPUs; there is 1 node(s) with 8 CPUs and 2 GPUs, room for 2" in problem

@@ -1,0 +1,53 @@
+import pytest
+
+from pipeline.config import parse_job
+from pipeline.data.plan import prepare_data
+
+VIT = {
+    "name": "vit_tiny_patch16_224",
+    "kwargs": {"patch_size": 4, "depth": 4, "embed_dim": 16, "num_heads": 2},
+}
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """File of a data plan for the built-in digits, with a fifth of them held out."""
+    path = tmp_path_factory.mktemp("digits") / "data.npz"
+    prepare_data(
+        "builtin:digits",
+        None,
+        validation_fraction=0.2,
+        seed=0,
+        bad_items="fail",
+        max_bad_fraction=0.01,
+    ).save(path)
+    return path
+
+
+@pytest.fixture
+def tiny_job():
+    """Makes a job on digits with a ViT of four small blocks and other training settings."""
+
+    def make(**training):
+        return parse_job(
+            {
+                "name": "tiny",
+                "data": {
+                    "train": "builtin:digits",
+                    "image_size": 8,
+                    "crop": "none",
+                    "flip_probability": 0.0,
+                },
+                "backbone": VIT,
+                "training": {
+                    "epochs": 2,
+                    "batch_size": 64,
+                    "optimizer": "adamw",
+                    "lr": 0.003,
+                    **training,
+                },
+                "registry": {"model": "tiny"},
+            }
+        )
+
+    return make
