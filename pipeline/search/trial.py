@@ -15,7 +15,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from pipeline.config import Job, SearchConfig
 from pipeline.training.checkpoint import History, read_history
 from pipeline.training.plan import plan_training
-from pipeline.training.trainer import build_trainer
+from pipeline.training.trainer import build_trainer, read_result
 from pipeline.training.worker import SCORE
 
 from .record import RecordStore, TrialRecord, history_to_json
@@ -77,15 +77,19 @@ def run_trial(config: Mapping[str, Any], *, setup: TrialSetup) -> None:
         tune.report(tune_result(record.history, failure=record.cause))
         return
     try:
-        train(record, setup)
+        history = train(record, setup)
     except TrainingFailedError as error:
         # Ray Train has tried again already. Reported, not raised, or Tune would start the same
         # failure anew.
         tune.report(tune_result(record.history, failure=cause_of(error)))
+    else:
+        # Said once more: a kill may hit between the last checkpoint and its report, and a run that goes
+        # on from its last checkpoint has no epoch left to report.
+        tune.report(tune_result(history))
 
 
-def train(record: TrialRecord, setup: TrialSetup) -> None:
-    """Run the training of a design, from its latest checkpoint where there is one."""
+def train(record: TrialRecord, setup: TrialSetup) -> History:
+    """Run the training of a design, from its latest checkpoint where there is one; return all epochs."""
     job = trial_job(setup.job, setup.search, record.values, seed=record.seed)
     plan = plan_training(job, setup.data, validates_all_profiles=True)
     trainer = build_trainer(
@@ -94,7 +98,7 @@ def train(record: TrialRecord, setup: TrialSetup) -> None:
         storage=setup.runs,
         callbacks=[ReportHistoryCallback()],
     )
-    trainer.fit()
+    return read_result(trainer.fit()).history
 
 
 def tune_result(history: History, *, failure: str | None = None) -> dict[str, Any]:

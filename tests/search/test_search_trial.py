@@ -1,0 +1,53 @@
+"""A trial on its own: what it tells Ray Tune, whatever happened before."""
+
+import functools
+import importlib.util
+from pathlib import Path
+
+import pytest
+from ray import tune
+from ray.tune import RunConfig
+
+from pipeline.search.record import TrialRecord, history_from_json
+from pipeline.search.trial import HISTORY, TRIAL_RESOURCES, TrialSetup, run_name, run_trial
+from pipeline.training.worker import SCORE
+
+
+def load_sweep():
+    spec = importlib.util.spec_from_file_location(
+        "sweep_under_test", Path(__file__).with_name("sweep_under_test.py")
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+sweep = load_sweep()
+
+
+@pytest.fixture
+def run(ray_cluster, tmp_path):  # noqa: ARG001
+    job = sweep.tiny_job(tmp_path, epochs=1)
+    data = sweep.save_data(job, tmp_path / "data.npz")
+    setup = TrialSetup(job, job.search, data, tmp_path / "search")
+    setup.records.save(TrialRecord(trial_id="one", number=0, seed=3, values={"split": [2, 2, 1, 1]}))
+
+    def run_once(name):
+        trainable = tune.with_resources(functools.partial(run_trial, setup=setup), TRIAL_RESOURCES)
+        tuner = tune.Tuner(
+            trainable,
+            param_space={"number": 0},
+            run_config=RunConfig(name=name, storage_path=str(tmp_path)),
+        )
+        return tuner.fit()[0]
+
+    return run_once, setup
+
+
+def test_a_trial_whose_last_report_a_kill_swallowed_reports_it_when_it_goes_on(run):
+    run_once, setup = run
+    before = run_once("before").metrics
+    assert (setup.runs / run_name("one")).exists()
+    after = run_once("after").metrics
+    assert after[SCORE] == before[SCORE] > 0
+    assert history_from_json(after[HISTORY]) == history_from_json(before[HISTORY])
