@@ -115,6 +115,10 @@ def inspect(
     small_images: Annotated[
         bool, typer.Option("--small-images", help="3x3 stem for 32-pixel images")
     ] = False,
+    stages: Annotated[
+        int | None,
+        typer.Option(help="Virtual stages of a backbone whose blocks are all alike, such as a ViT"),
+    ] = None,
     split: Annotated[str, typer.Option(help="'paper', or mandatory blocks a stage: 2,2,3,2")] = "paper",
     kwargs: Annotated[
         list[str] | None,
@@ -132,6 +136,7 @@ def inspect(
                 backbone,
                 image_size=image_size,
                 small_images=small_images,
+                num_stages=stages,
                 split=points,
                 kwargs={key: yaml.safe_load(value) for key, _, value in pairs},
             )

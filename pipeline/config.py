@@ -74,6 +74,12 @@ class BackboneConfig(Section):
     small_images: bool = Field(
         False, description="ResNet: 3x3 stem, stride 1, no pooling, for images of 32 pixels"
     )
+    stages: Count | None = Field(
+        None, description="ViT and others whose blocks are all alike: stages to group them in; default 4"
+    )
+    skip_aware_norms: bool = Field(
+        True, description="false leaves norms shared by whole and skipped stages (the paper's ablation)"
+    )
     kwargs: dict[str, Any] = Field(
         default_factory=dict, description="further arguments of timm's model class"
     )

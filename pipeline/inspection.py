@@ -29,6 +29,7 @@ def inspect_backbone(
     *,
     image_size: int | None,
     small_images: bool,
+    num_stages: int | None,
     split: Split,
     kwargs: Mapping[str, Any],
 ) -> BackboneReport:
@@ -37,11 +38,18 @@ def inspect_backbone(
     Raises:
         RequestError: If it cannot be made adaptive, or cannot take images of that size.
     """
-    description = NetworkDescription(name, 1000, split, image_size, small_images, kwargs)
+    description = NetworkDescription(
+        name,
+        1000,
+        split,
+        image_size=image_size,
+        small_images=small_images,
+        num_stages=num_stages,
+        kwargs=kwargs,
+    )
     try:
         with torch.device("meta"):
             network = description.build()
-        network.segment_macs  # noqa: B018  counted here, because counting finds sizes that do not fit
     except ValueError as error:
         raise RequestError(str(error)) from error
     return BackboneReport(
@@ -57,6 +65,7 @@ def inspect_backbone(
             "skippable",
             "MMACs mandatory",
             "MMACs skippable",
+            "what must stay",
         ),
         stage_rows=_stage_rows(network),
         profile_columns=("profile", "", "MMACs", "of full", "params (M)"),
@@ -67,12 +76,21 @@ def inspect_backbone(
 def _stage_rows(network: AdaptiveDepthNetwork) -> list[list[str]]:
     macs = network.segment_macs
     rows = []
-    for index, (layout, stage) in enumerate(zip(network.layouts, network.stages, strict=True)):
-        num_mandatory, num_skippable = len(stage.whole), len(stage.skippable)
-        drawing = BLOCK_MARKS["mandatory"] * num_mandatory + BLOCK_MARKS["skippable"] * num_skippable
-        costs = [f"{count / 1e6:.1f}" for count in (macs.mandatory[index], macs.skippable[index])]
-        name = f"{layout.container}[{layout.blocks[0]}:{int(layout.blocks[-1]) + 1}]"
-        rows.append([name, drawing, str(num_mandatory), str(num_skippable), *costs])
+    for segment, (layout, point) in enumerate(zip(network.layouts, network.split, strict=True), start=1):
+        num_blocks = len(layout.blocks)
+        drawing = BLOCK_MARKS["mandatory"] * point + BLOCK_MARKS["skippable"] * (num_blocks - point)
+        skipped = macs.skipped[segment]
+        costs = [f"{count / 1e6:.1f}" for count in (skipped, macs.whole[segment] - skipped)]
+        rows.append(
+            [
+                layout.name,
+                drawing,
+                str(min(point, num_blocks)),
+                str(num_blocks - point),
+                *costs,
+                layout.obstacle or "",
+            ]
+        )
     return rows
 
 

@@ -13,6 +13,7 @@ from pipeline.data.plan import check_location
 from pipeline.data.sources import open_source
 from pipeline.errors import RequestError
 from pipeline.networks import AdaptiveDepthNetwork
+from pipeline.networks.profiles import StageSize
 from pipeline.registry.register import check_model_name
 from pipeline.registry.store import connect
 from pipeline.training.plan import describe_network
@@ -49,17 +50,15 @@ def find_problems(job: Job) -> list[str]:
     return problems
 
 
-def num_blocks(network: AdaptiveDepthNetwork) -> Sequence[int]:
-    """Return the number of blocks of every stage."""
-    return [len(layout.blocks) for layout in network.layouts]
+def stage_sizes(network: AdaptiveDepthNetwork) -> Sequence[StageSize]:
+    """Return the size of every stage."""
+    return [layout.size for layout in network.layouts]
 
 
 def shape_of(job: Job) -> AdaptiveDepthNetwork:
     """Return a job's network without weights; raises ValueError if it cannot be built for its images."""
     with torch.device("meta"):
-        network = describe_network(job, num_classes=2).build()
-    network.segment_macs  # noqa: B018  counted here, because counting runs the shapes through the network
-    return network
+        return describe_network(job, num_classes=2).build()
 
 
 def placement_problems(job: Job, room: Capacity) -> list[str]:
@@ -100,7 +99,7 @@ def _space_problems(job: Job, network: AdaptiveDepthNetwork) -> list[str]:
         space = load_space(job.search.space)
     except RequestError as error:
         return [f"search: {problem}" for problem in error.problems]
-    return [f"search: {problem}" for problem in space.check(job, num_blocks(network))]
+    return [f"search: {problem}" for problem in space.check(job, stage_sizes(network))]
 
 
 def _storage_problems(storage: Path) -> list[str]:

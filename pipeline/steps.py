@@ -23,7 +23,7 @@ from pipeline.evaluation.evaluate import evaluate_profiles
 from pipeline.evaluation.table import ProfileTable
 from pipeline.folder import JobFolder, write_atomically
 from pipeline.networks import AdaptiveDepthNetwork
-from pipeline.preflight import num_blocks, shape_of
+from pipeline.preflight import shape_of, stage_sizes
 from pipeline.registry.register import RegisteredVersion, find_version, register_model
 from pipeline.registry.store import connect, default_artifact_root, ensure_experiment
 from pipeline.registry.tracking import JobRun
@@ -126,7 +126,7 @@ def tune(session: Session) -> SearchResult | None:
         job,
         session.folder.data_plan,
         folder=session.folder.search,
-        num_blocks=num_blocks(shape_of(job)),
+        stages=stage_sizes(shape_of(job)),
         observer=TrialLog(session.run, session.reporter, trials=job.search.trials, epochs=job.search.epochs),
     )
     session.run.log_text(result.to_json(), "search.json")

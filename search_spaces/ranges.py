@@ -115,7 +115,10 @@ class Choice(Range):
 
 
 class SplitPoints(Range):
-    """The split point of every stage, from 1 to one below its blocks, so that every stage stays skippable."""
+    """The split point of every stage: from the smallest one possible to one below its blocks.
+
+    So every stage that can be skipped stays so.
+    """
 
     kind: Literal["split_points"]
 

@@ -8,20 +8,22 @@ Shapes: B images, K classes. Source of the method: Kang and Lee 2024, arXiv:2312
 """
 
 import copy
-import difflib
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from typing import Any, Literal, Self
 
-import timm
 import torch
 from torch import Tensor, nn
 
+from .backbone import create_backbone, input_shape
 from .cost import ProfileCost, SegmentMacs, count_segment_macs
-from .families import Family, StageLayout, family_of, skip_aware_paths, stage_layouts
+from .families import Family, State, Step
 from .profiles import DepthProfile, resolve_split
 from .rewire import insert, rewire
+from .skips import Letters, Skip, assign_letters, plan_skips
+from .stages import StageLayout, find_stages, require_family
+from .wiring import AdaptiveStage, Wiring
 
 Split = Literal["paper"] | Sequence[int]
 
@@ -36,14 +38,19 @@ class NetworkDescription:
         split: `paper`, or mandatory blocks of every stage.
         image_size: Height and width of the images in pixels; None takes the backbone's own.
         small_images: 3x3 stem with stride 1 and no pooling (ResNet).
+        num_stages: Virtual stages of a backbone whose blocks are all alike; None takes the default.
+        skip_aware_norms: False leaves all norms shared (the paper's ablation).
         kwargs: Further arguments of timm's constructor.
     """
 
     backbone: str
     num_classes: int
     split: Split = "paper"
+    _: KW_ONLY
     image_size: int | None = None
     small_images: bool = False
+    num_stages: int | None = None
+    skip_aware_norms: bool = True
     kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -55,45 +62,6 @@ class NetworkDescription:
         return AdaptiveDepthNetwork(
             create_backbone(self, pretrained=pretrained), split=self.split, description=self
         )
-
-
-@dataclass(frozen=True)
-class AdaptiveStage:
-    """One stage: its mandatory blocks in two forms and its skippable blocks.
-
-    Attributes:
-        whole: Mandatory blocks with the norms used when the stage runs whole.
-        skipped: The same blocks with the norms used when it is skipped.
-        skippable: The blocks that a skip leaves out; none where the stage cannot be skipped.
-    """
-
-    whole: tuple[nn.Module, ...]
-    skipped: tuple[nn.Module, ...]
-    skippable: tuple[nn.Module, ...]
-
-    @property
-    def is_skippable(self) -> bool:
-        """Whether a skip leaves anything out."""
-        return bool(self.skippable)
-
-    def run(self, hidden: Tensor, *, skip: bool) -> Tensor:
-        """Run the stage whole or skipped; both give the same shape."""
-        blocks = self.skipped if skip else self.whole + self.skippable
-        return _run_blocks(blocks, hidden)
-
-    def run_mandatory(self, hidden: Tensor) -> Tensor:
-        """Run the mandatory sub-path with the norms of the whole stage."""
-        return _run_blocks(self.whole, hidden)
-
-    def run_skippable(self, hidden: Tensor) -> Tensor:
-        """Run the skippable sub-path."""
-        return _run_blocks(self.skippable, hidden)
-
-
-def _run_blocks(blocks: Sequence[nn.Module], hidden: Tensor) -> Tensor:
-    for block in blocks:
-        hidden = block(hidden)
-    return hidden
 
 
 class AdaptiveDepthNetwork(nn.Module):
@@ -108,22 +76,35 @@ class AdaptiveDepthNetwork(nn.Module):
         description: What the backbone was built from.
 
     Raises:
-        ValueError: If the family is not supported, the split does not fit, or the image size does not.
+        UnsupportedBackboneError: If none of its blocks can be left out.
+        ValueError: If the split, the number of stages or the image size does not fit.
     """
 
     def __init__(self, backbone: nn.Module, *, split: Split, description: NetworkDescription) -> None:
         super().__init__()
         self.name = description.backbone
-        self.family: Family = family_of(backbone)
-        self.layouts: tuple[StageLayout, ...] = stage_layouts(backbone, self.family)
-        self.split = resolve_split(split, [len(layout.blocks) for layout in self.layouts], network=self.name)
-        self.input_shape = _input_shape(backbone, description.image_size)
-        self.description = NetworkDescription(
-            **{**description.to_dict(), "split": self.split, "image_size": self.input_shape[-1]}
+        self.family: Family = require_family(backbone, self.name)
+        self.input_shape = input_shape(backbone, description)
+        self.layouts: tuple[StageLayout, ...] = find_stages(
+            backbone, name=self.name, input_shape=self.input_shape, num_stages=description.num_stages
+        )
+        self.split = resolve_split(split, [layout.size for layout in self.layouts], network=self.name)
+        self.description = replace(description, split=self.split, image_size=self.input_shape[-1])
+        self.recomputes_activations = False
+        self._letters: Letters = assign_letters(
+            self.layouts, self.split, follows_neighbours=self.family.doubles_boundaries
+        )
+        self._skips: tuple[Skip, ...] = plan_skips(
+            backbone,
+            self.family,
+            self.layouts,
+            self.split,
+            self._letters,
+            has_skip_norms=description.skip_aware_norms,
         )
         self.backbone = backbone
         self.skip_norms = self._double_norms()
-        self.stages = self._wire_stages()
+        self._wired: Wiring | None = None
 
     @classmethod
     def from_timm(
@@ -135,6 +116,8 @@ class AdaptiveDepthNetwork(nn.Module):
         pretrained: bool = False,
         image_size: int | None = None,
         small_images: bool = False,
+        num_stages: int | None = None,
+        skip_aware_norms: bool = True,
         **timm_kwargs: Any,  # noqa: ANN401
     ) -> "AdaptiveDepthNetwork":
         """Build a timm model by name and make its depth adaptive.
@@ -146,13 +129,26 @@ class AdaptiveDepthNetwork(nn.Module):
             pretrained: Start from timm's pretrained weights; skip-aware norms start as copies.
             image_size: Height and width of the images in pixels; None takes the backbone's own.
             small_images: Replace a ResNet's stem by a 3x3 convolution with stride 1 and no pooling.
+            num_stages: Virtual stages of a backbone whose blocks are all alike, such as a ViT; None groups
+                them in four.
+            skip_aware_norms: False leaves all norms shared, which costs accuracy (the paper's ablation).
             **timm_kwargs: Passed to timm's constructor as they are.
 
         Raises:
-            ValueError: If the name is unknown, its family not supported, timm refuses an argument, or split,
-                image size or stem do not fit the backbone.
+            UnsupportedBackboneError: If none of its blocks can be left out.
+            ValueError: If the name is unknown, timm refuses an argument, or split, number of stages, image
+                size or stem do not fit the backbone.
         """
-        description = NetworkDescription(name, num_classes, split, image_size, small_images, timm_kwargs)
+        description = NetworkDescription(
+            name,
+            num_classes,
+            split,
+            image_size=image_size,
+            small_images=small_images,
+            num_stages=num_stages,
+            skip_aware_norms=skip_aware_norms,
+            kwargs=timm_kwargs,
+        )
         return description.build(pretrained=pretrained)
 
     @functools.cached_property
@@ -166,9 +162,14 @@ class AdaptiveDepthNetwork(nn.Module):
         return self.input_shape[-1]
 
     @property
+    def stages(self) -> tuple[AdaptiveStage, ...]:
+        """The stages, each in two forms; those that cannot be skipped included."""
+        return self._wiring.stages
+
+    @property
     def num_skippable_stages(self) -> int:
         """N: how many letters a profile has."""
-        return sum(stage.is_skippable for stage in self.stages)
+        return len(self._skips)
 
     @property
     def profiles(self) -> tuple[DepthProfile, ...]:
@@ -195,10 +196,11 @@ class AdaptiveDepthNetwork(nn.Module):
             Logits, shape (B, K).
         """
         chosen = self.parse_profile(profile)
-        hidden = self.forward_stem(images)
-        for stage, skip in zip(self.stages, self._skips(chosen), strict=True):
-            hidden = stage.run(hidden, skip=skip)
-        return self.forward_head(hidden)
+        state = images
+        for segment in range(self.num_segments):
+            state = self.run_segment(segment, state, skip=self.skips_segment(segment, chosen))
+        logits: Tensor = state
+        return logits
 
     def forward_profiles(
         self, images: Tensor, profiles: Sequence[DepthProfile]
@@ -207,7 +209,7 @@ class AdaptiveDepthNetwork(nn.Module):
 
         Profiles are walked as a tree of prefixes, depth first: all 16 of a four-stage network take 30 stage
         runs instead of 64, and at most one hidden state a stage is alive without gradients. The two extremes
-        share the stem.
+        share the stem where it does not follow a letter.
 
         Args:
             images: Normalised images, shape (B, channels, height, width).
@@ -216,33 +218,48 @@ class AdaptiveDepthNetwork(nn.Module):
         Returns:
             Logits by profile, shape (B, K) each, equal bit for bit to separate runs.
         """
-        skips = {profile: self._skips(profile) for profile in profiles}
         logits: dict[DepthProfile, Tensor] = {}
 
-        def walk(hidden: Tensor, depth: int, members: Sequence[DepthProfile]) -> None:
-            if depth == len(self.stages):
-                logits[members[0]] = self.forward_head(hidden)
+        def walk(state: State, segment: int, members: Sequence[DepthProfile]) -> None:
+            if segment == self.num_segments:
+                logits[members[0]] = state
                 return
             for skip in (False, True):
-                branch = [profile for profile in members if skips[profile][depth] is skip]
+                branch = [profile for profile in members if self.skips_segment(segment, profile) is skip]
                 if branch:
-                    walk(self.stages[depth].run(hidden, skip=skip), depth + 1, branch)
+                    walk(self.run_segment(segment, state, skip=skip), segment + 1, branch)
 
-        walk(self.forward_stem(images), 0, profiles)
+        walk(images, 0, profiles)
         return {profile: logits[profile] for profile in profiles}
 
-    def forward_stem(self, images: Tensor) -> Tensor:
-        """Run what comes before the stages."""
-        for name in self.family.stem:
-            images = getattr(self.backbone, name)(images)
-        return images
+    @property
+    def num_segments(self) -> int:
+        """How many parts run one after the other: the stem, the stages, the head."""
+        return len(self.layouts) + 2
 
-    def forward_head(self, hidden: Tensor) -> Tensor:
-        """Run what comes after the stages; returns logits, shape (B, K)."""
-        for name in self.family.tail:
-            hidden = getattr(self.backbone, name)(hidden)
-        logits: Tensor = self.backbone.forward_head(hidden)  # type: ignore[operator]
-        return logits
+    def skips_segment(self, segment: int, profile: DepthProfile) -> bool:
+        """Return whether a profile runs the skipped form of a segment (from 0, see `run_segment`)."""
+        letters = (self._letters.stem, *self._letters.stages, self._letters.head)
+        letter = letters[segment]
+        return letter is not None and profile.skips(letter)
+
+    def run_segment(self, segment: int, state: State, *, skip: bool) -> State:
+        """Run one segment: the stem on images, a stage on what came before, the head to logits.
+
+        Args:
+            segment: 0 is the stem, then one a stage, then the head.
+            state: Images, shape (B, channels, height, width), or what the segment before returned.
+            skip: Whether to run the skipped form.
+        """
+        wiring = self._wiring
+        form = wiring.skipped if skip else wiring.whole
+        if segment == 0:
+            return _run_steps(form, self.family.stem, state)
+        if segment <= len(wiring.stages):
+            stage = wiring.stages[segment - 1]
+            recompute = self.recomputes_activations and self.training
+            return stage.run(self.family.run, state, skip=skip, recompute=recompute)
+        return form.forward_head(_run_steps(form, self.family.tail, state))  # type: ignore[operator]
 
     def subnetwork(self, profile: str | DepthProfile) -> nn.Module:
         """Return one depth as an ordinary timm model: skipped blocks gone, the right norms in place.
@@ -251,144 +268,59 @@ class AdaptiveDepthNetwork(nn.Module):
         exports and serves from many threads like any timm model.
         """
         chosen = self.parse_profile(profile)
-        kept: dict[str, list[nn.Module]] = {layout.container: [] for layout in self.layouts}
-        for layout, stage, skip in zip(self.layouts, self.stages, self._skips(chosen), strict=True):
-            kept[layout.container] += stage.skipped if skip else stage.whole + stage.skippable
-        containers = {
-            name: rewire_container(self.backbone.get_submodule(name), blocks) for name, blocks in kept.items()
-        }
-        return rewire(self.backbone, containers)
+        letters = [letter for letter in range(self.num_skippable_stages) if chosen.skips(letter)]
+        return rewire(self.backbone, self._wiring.replacements(letters))
 
     def cost(self, profile: str | DepthProfile) -> ProfileCost:
         """Return the multiply-adds for one image and the parameters of one depth."""
         chosen = self.parse_profile(profile)
         segments = self.segment_macs
-        macs = segments.stem + sum(segments.mandatory) + segments.head
-        macs += sum(
-            extra for extra, skip in zip(segments.skippable, self._skips(chosen), strict=True) if not skip
+        macs = sum(
+            segments.skipped[segment] if self.skips_segment(segment, chosen) else segments.whole[segment]
+            for segment in range(self.num_segments)
         )
         return ProfileCost(macs, sum(parameter.numel() for parameter in self.subnetwork(chosen).parameters()))
 
     def train(self, mode: bool = True) -> Self:
         """Set training mode, in the skipped forms as well."""
         super().train(mode)
-        for stage in self.stages:
-            for block in stage.skipped:
-                block.train(mode)
+        if self._wired:
+            self._wired.follow_originals()
         return self
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Keep no activations inside stages while training and compute them again in the backward pass."""
+        self.recomputes_activations = enable
 
     def no_weight_decay(self) -> set[str]:
         """Return the parameters, besides norms and biases, that timm's optimisers must not decay."""
         own = getattr(self.backbone, "no_weight_decay", set)
         return {f"backbone.{name}" for name in own()}
 
-    def _skips(self, profile: DepthProfile) -> tuple[bool, ...]:
-        """Return for every stage, the ones without a letter included, whether it is skipped."""
-        letters = iter(range(self.num_skippable_stages))
-        return tuple(stage.is_skippable and profile.skips(next(letters)) for stage in self.stages)
+    @property
+    def _wiring(self) -> Wiring:
+        # A compiler sees the modules as they were when it started.
+        if self._wired is None or not (torch.compiler.is_compiling() or self._wired.is_current()):
+            self._wired = Wiring(self.backbone, self.skip_norms, self.layouts, self._letters, self._skips)
+        return self._wired
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the wiring out of copies and pickles: it holds forms of this network's own modules."""
+        return {**self.__dict__, "_wired": None}
 
     def _double_norms(self) -> nn.Module:
-        """Return a second set of the norms in mandatory sub-paths, at the same paths as in the backbone."""
+        """Return a second set of the norms that letters exchange, at the same paths as in the backbone."""
         skip_norms = nn.Module()
-        for layout, point in zip(self.layouts, self.split, strict=True):
-            if point == len(layout.blocks):
-                continue
-            for key in layout.blocks[:point]:
-                path = f"{layout.container}.{key}"
-                block = self.backbone.get_submodule(path)
-                for norm in skip_aware_paths(block, self.family.shared_norms):
-                    insert(skip_norms, f"{path}.{norm}", copy.deepcopy(block.get_submodule(norm)))
+        for skip in self._skips:
+            for path in skip.norms:
+                insert(skip_norms, path, copy.deepcopy(self.backbone.get_submodule(path)))
         return skip_norms
 
-    def _wire_stages(self) -> tuple[AdaptiveStage, ...]:
-        stages = []
-        for layout, point in zip(self.layouts, self.split, strict=True):
-            paths = [f"{layout.container}.{key}" for key in layout.blocks]
-            blocks = [self.backbone.get_submodule(path) for path in paths]
-            is_skippable = point < len(blocks)
-            skipped = [self._skipped_form(path) for path in paths[:point]] if is_skippable else blocks
-            stages.append(AdaptiveStage(tuple(blocks[:point]), tuple(skipped), tuple(blocks[point:])))
-        return tuple(stages)
 
-    def _skipped_form(self, path: str) -> nn.Module:
-        block = self.backbone.get_submodule(path)
-        norms = skip_aware_paths(block, self.family.shared_norms)
-        return rewire(block, {norm: self.skip_norms.get_submodule(f"{path}.{norm}") for norm in norms})
-
-
-def rewire_container(container: nn.Module, blocks: Sequence[nn.Module]) -> nn.Module:
-    """Return a form of an `nn.Sequential` with other blocks; hooks and settings of the original are kept."""
-    form = copy.copy(container)
-    form._modules = {str(index): block for index, block in enumerate(blocks)}
-    return form
-
-
-def create_backbone(description: NetworkDescription, *, pretrained: bool) -> nn.Module:
-    """Build the timm model that a description names.
-
-    Raises:
-        ValueError: If timm does not know the name or refuses an argument, or the small-image stem does not
-            apply.
-    """
-    name, kwargs = description.backbone, dict(description.kwargs)
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
-        hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() lists the names"
-        raise ValueError(f"a backbone must be a timm model name, got {name!r}; {hint}")
-    if description.image_size is not None and timm.get_pretrained_cfg(name).fixed_input_size:
-        kwargs.setdefault("img_size", description.image_size)
-    try:
-        backbone: nn.Module = timm.create_model(
-            name, pretrained=pretrained, num_classes=description.num_classes, **kwargs
-        )
-    except (TypeError, AssertionError, RuntimeError) as error:
-        raise ValueError(
-            f"timm cannot build {name} with {kwargs} ({error}); see the arguments of its class in timm"
-        ) from error
-    if description.small_images:
-        use_small_image_stem(backbone, name)
-    return backbone
-
-
-def use_small_image_stem(backbone: nn.Module, name: str) -> None:
-    """Replace a ResNet's stem by a 3x3 convolution with stride 1 and no pooling, as usual for 32 pixels.
-
-    Raises:
-        ValueError: If the backbone is not a ResNet with a single stem convolution.
-
-    Source: He et al. 2016, arXiv:1512.03385, section 4.2.
-    """
-    stem = getattr(backbone, "conv1", None)
-    if not isinstance(stem, nn.Conv2d) or not hasattr(backbone, "maxpool"):
-        raise ValueError(
-            f"small_images needs a ResNet with a single stem convolution, got {name} "
-            f"({type(backbone).__name__}); leave it out, or use a backbone such as resnet18"
-        )
-    conv = nn.Conv2d(stem.in_channels, stem.out_channels, 3, stride=1, padding=1, bias=stem.bias is not None)
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    backbone.conv1 = conv.to(stem.weight.device, stem.weight.dtype)
-    backbone.maxpool = nn.Identity()
-
-
-def _input_shape(backbone: nn.Module, image_size: int | None) -> tuple[int, int, int]:
-    """Return (channels, height, width) of one image."""
-    published: dict[str, Any] = backbone.pretrained_cfg  # type: ignore[assignment]
-    _, height, width = published.get("input_size", (3, 224, 224))
-    first = next(module for module in backbone.modules() if isinstance(module, nn.Conv2d))
-    patches = getattr(backbone, "patch_embed", None)
-    if image_size is not None:
-        height = width = image_size
-    elif patches is not None and patches.img_size is not None:
-        height, width = patches.img_size
-    for pixels, patch in zip((height, width), getattr(patches, "patch_size", (1, 1)), strict=True):
-        if pixels < 1 or pixels % patch:
-            near = max(1, round(pixels / patch)) * patch
-            raise ValueError(
-                f"an image size must be a positive multiple of the patch size, got {pixels} pixels for "
-                f"{type(backbone).__name__} with patches of {patch}; choose {near}, "
-                "or another patch_size in the backbone's kwargs"
-            )
-    return first.in_channels, height, width
+def _run_steps(backbone: nn.Module, steps: Sequence[Step], state: State) -> State:
+    for step in steps:
+        state = getattr(backbone, step)(state) if isinstance(step, str) else step(backbone, state)
+    return state
 
 
 def memory_format(network: AdaptiveDepthNetwork) -> torch.memory_format:

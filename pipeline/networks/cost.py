@@ -4,7 +4,7 @@ Multiply-adds are additive over stem, sub-paths and head, so one shape-only pass
 2^N profiles. Convolutions, linear layers and attention products count, as torch's `FlopCounterMode` does.
 """
 
-import copy
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from .families import State
+from .meta import on_meta
 
 if TYPE_CHECKING:
     from .adaptive import AdaptiveDepthNetwork
@@ -37,53 +40,29 @@ class Latency:
 
 @dataclass(frozen=True)
 class SegmentMacs:
-    """Multiply-adds for one image of every segment; `mandatory` and `skippable` have one entry a stage."""
+    """Multiply-adds for one image of every segment (stem, stages, head), in its whole and skipped form."""
 
-    stem: int
-    mandatory: tuple[int, ...]
-    skippable: tuple[int, ...]
-    head: int
+    whole: tuple[int, ...]
+    skipped: tuple[int, ...]
 
 
 def count_segment_macs(network: "AdaptiveDepthNetwork") -> SegmentMacs:
-    """Count the multiply-adds of every segment at the network's image size, without computing anything.
-
-    Raises:
-        ValueError: If the backbone cannot take images of that size.
-    """
-    shapes = _on_meta(network).eval()
-    hidden = torch.empty(1, *network.input_shape, device="meta")
-    mandatory, skippable = [], []
-    try:
-        stem, hidden = _count(shapes.forward_stem, hidden)
-        for stage in shapes.stages:
-            macs, hidden = _count(stage.run_mandatory, hidden)
-            mandatory.append(macs)
-            macs, hidden = _count(stage.run_skippable, hidden)
-            skippable.append(macs)
-        head, _ = _count(shapes.forward_head, hidden)
-    except (AssertionError, RuntimeError) as error:
-        raise ValueError(
-            f"{network.name} cannot take images of {network.image_size} pixels ({error}); "
-            "choose another image size"
-        ) from error
-    return SegmentMacs(stem, tuple(mandatory), tuple(skippable), head)
+    """Count the multiply-adds of every segment at the network's image size, without computing anything."""
+    shapes = on_meta(network).eval()
+    state: State = torch.empty(1, *network.input_shape, device="meta")
+    whole, skipped = [], []
+    for segment in range(network.num_segments):
+        macs, _ = _count(functools.partial(shapes.run_segment, segment, state, skip=True))
+        skipped.append(macs)
+        macs, state = _count(functools.partial(shapes.run_segment, segment, state, skip=False))
+        whole.append(macs)
+    return SegmentMacs(tuple(whole), tuple(skipped))
 
 
-def _count(segment: Callable[[Tensor], Tensor], hidden: Tensor) -> tuple[int, Tensor]:
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        output = segment(hidden)
-    return counter.get_total_flops() // 2, output
-
-
-def _on_meta(network: "AdaptiveDepthNetwork") -> "AdaptiveDepthNetwork":
-    """Return a copy of the network with shapes in place of weights; no weight is copied on the way."""
-    memo: dict[int, object] = {}
-    for parameter in network.parameters():
-        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
-    for buffer in network.buffers():
-        memo[id(buffer)] = buffer.detach().to("meta")
-    return copy.deepcopy(network, memo)
+def _count(segment: Callable[[], State]) -> tuple[int, State]:
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.device("meta"):
+        state = segment()
+    return counter.get_total_flops() // 2, state
 
 
 def measure_latency(module: nn.Module, images: Tensor, *, num_warmup: int = 5, num_runs: int = 30) -> Latency:

@@ -1,15 +1,32 @@
 """Where each timm family keeps its stem, stages and tail: data, no model code.
 
-A row names attributes of the timm class, in the order in which its `forward_features` runs them; what follows
-is the class's own `forward_head`. To support a family is to add a row.
+A row names what the timm class runs before, in and after its stages, in the order of its
+`forward_features`; what follows is the class's own `forward_head`. To support a family is to add a row, and a
+small function where its blocks take more than the hidden state. Which blocks can be skipped is not written
+here: it is found out (see `probe`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from torch import nn
+import torch
+from timm.layers import resample_abs_pos_embed_nhwc
+from torch import Tensor, nn
 
-from .profiles import virtual_stages
+State = Any
+"""What runs from block to block: the hidden state, or a tuple that starts with it."""
+
+Step = str | Callable[[nn.Module, State], State]
+"""An attribute of the backbone to call, or a function of the backbone and the state."""
+
+
+def _call(module: nn.Module, state: State) -> State:
+    return module(state)
+
+
+def _call_with_all(module: nn.Module, state: State) -> State:
+    return module(*state)
 
 
 @dataclass(frozen=True)
@@ -17,86 +34,332 @@ class Family:
     """How a timm class is laid out.
 
     Attributes:
-        stem: Attributes that run before the stages; modules or methods.
-        stages: Attributes that hold the blocks, one `nn.Sequential` a stage.
-        tail: Attributes that run between the stages and `forward_head`.
-        is_isotropic: All blocks are alike and in one attribute; they are grouped in virtual stages.
+        stem: Steps before the stages.
+        stages: Modules that run one stage each; `name.*` means every child. None where the blocks of all
+            stages are in one container: a stage then starts at every block that changes the shape, and blocks
+            that are all alike are grouped in virtual stages.
+        blocks: Where a stage keeps its blocks, `*` for its children; where the backbone does, without stages.
+        tail: Steps between the stages and `forward_head`.
+        run: Runs a module of a stage (its own or, without stages, a block) on the state.
         is_convolutional: Runs fastest with channels-last memory.
-        shared_norms: Submodules of a block whose norms are not doubled: shortcuts see the same input
-            statistics.
+        shared_norms: Submodules whose norms are not doubled: shortcuts see the same input statistics.
+        doubles_boundaries: The norms before the first skippable stage follow its letter, those between and
+            after skippable stages follow the stage before them (the paper's MobileNetV2).
+        objection: Says why a model of the class cannot lose blocks, or None.
     """
 
-    stem: tuple[str, ...]
-    stages: tuple[str, ...]
-    tail: tuple[str, ...] = ()
-    is_isotropic: bool = False
+    stem: tuple[Step, ...]
+    stages: tuple[str, ...] | None = None
+    blocks: str = "blocks.*"
+    tail: tuple[Step, ...] = ()
+    run: Callable[[nn.Module, State], State] = _call
     is_convolutional: bool = True
     shared_norms: tuple[str, ...] = ()
+    doubles_boundaries: bool = False
+    objection: Callable[[nn.Module], str | None] | None = None
 
+
+def _hidden_only(_: nn.Module, state: State) -> State:
+    return state[0]
+
+
+def _add_position(backbone: Any, hidden: Tensor) -> Tensor:  # noqa: ANN401
+    return hidden if backbone.pos_embed is None else hidden + backbone.pos_embed
+
+
+def _prepend_class_token(backbone: Any, hidden: Tensor) -> Tensor:  # noqa: ANN401
+    if backbone.cls_token is None:
+        return hidden
+    return torch.cat((backbone.cls_token.expand(hidden.shape[0], -1, -1), hidden), dim=1)
+
+
+# Eva and its kin: rotary embeddings are computed once and are an input of every block.
+
+
+def _run_with_rope(block: nn.Module, state: State) -> State:
+    hidden, rope = state
+    return block(hidden, rope=rope), rope
+
+
+def _eva_norm_pre(backbone: Any, state: State) -> State:  # noqa: ANN401
+    hidden, rope = state
+    return backbone.norm_pre(hidden), rope
+
+
+def _eva_objection(backbone: Any) -> str | None:  # noqa: ANN401
+    if backbone.rope_mixed:
+        return "every block has a row of its own in the rotary embeddings, so none can be left out"
+    return None
+
+
+def _naflex_stem(backbone: Any, images: Tensor) -> State:  # noqa: ANN401
+    embeds = backbone._forward_embeds(images, patch_coord=None, patch_valid=None, attn_mask=None)
+    return embeds["patches"], embeds.get("rope_embeds")
+
+
+def _naflex_objection(backbone: Any) -> str | None:  # noqa: ANN401
+    if backbone.rope_is_mixed:
+        return "every block has a row of its own in the rotary embeddings, so none can be left out"
+    return None
+
+
+# BEiT and relative-position ViTs: a bias that all blocks share.
+
+
+def _beit_bias(backbone: Any, hidden: Tensor) -> State:  # noqa: ANN401
+    return hidden, None if backbone.rel_pos_bias is None else backbone.rel_pos_bias()
+
+
+def _run_beit(block: nn.Module, state: State) -> State:
+    hidden, bias = state
+    return block(hidden, shared_rel_pos_bias=bias), bias
+
+
+def _relative_bias(backbone: Any, hidden: Tensor) -> State:  # noqa: ANN401
+    return hidden, None if backbone.shared_rel_pos is None else backbone.shared_rel_pos.get_bias()
+
+
+def _run_relative(block: nn.Module, state: State) -> State:
+    hidden, bias = state
+    return block(hidden, shared_rel_pos=bias), bias
+
+
+# XCiT: blocks are told the height and width in patches; class attention follows.
+
+
+def _xcit_stem(backbone: Any, images: Tensor) -> State:  # noqa: ANN401
+    hidden, (height, width) = backbone.patch_embed(images)
+    if backbone.pos_embed is not None:
+        position = backbone.pos_embed(images.shape[0], height, width)
+        hidden = hidden + position.reshape(images.shape[0], -1, hidden.shape[1]).permute(0, 2, 1)
+    return backbone.pos_drop(hidden), height, width
+
+
+def _run_xcit(block: nn.Module, state: State) -> State:
+    hidden, height, width = state
+    return block(hidden, height, width), height, width
+
+
+def _xcit_class_attention(backbone: Any, hidden: Tensor) -> Tensor:  # noqa: ANN401
+    return hidden if backbone.cls_attn_blocks is None else backbone.forward_cls(hidden)
+
+
+def _cait_class_attention(backbone: Any, hidden: Tensor) -> Tensor:  # noqa: ANN401
+    return hidden if backbone.blocks_token_only is None else backbone.forward_cls(hidden)
+
+
+# Classes whose stages hand on more than the hidden state.
+
+
+def _mvit_stem(backbone: Any, images: Tensor) -> State:  # noqa: ANN401
+    hidden, size = backbone.patch_embed(images)
+    return _add_position(backbone, _prepend_class_token(backbone, hidden)), size
+
+
+def _pit_stem(backbone: Any, images: Tensor) -> State:  # noqa: ANN401
+    hidden = backbone.patch_embed(images)
+    hidden = backbone.pos_drop(hidden + backbone.pos_embed)
+    return hidden, backbone.cls_token.expand(hidden.shape[0], -1, -1)
+
+
+def _pit_norm(backbone: Any, state: State) -> Tensor:  # noqa: ANN401
+    class_tokens: Tensor = backbone.norm(state[1])
+    return class_tokens
+
+
+# Small differences.
+
+
+def _levit_tokens(backbone: Any, hidden: Tensor) -> Tensor:  # noqa: ANN401
+    return hidden if backbone.use_conv else hidden.flatten(2).transpose(1, 2)
+
+
+def _nest_norm(backbone: Any, hidden: Tensor) -> Tensor:  # noqa: ANN401
+    normed: Tensor = backbone.norm(hidden.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    return normed
+
+
+def _sam_position(backbone: Any, hidden: Tensor) -> Tensor:  # noqa: ANN401
+    if backbone.pos_embed is None:
+        return hidden
+    position: Tensor = resample_abs_pos_embed_nhwc(backbone.pos_embed, hidden.shape[1:3])
+    return hidden + position
+
+
+def _sam_neck(backbone: Any, hidden: Tensor) -> Tensor:  # noqa: ANN401
+    neck: Tensor = backbone.neck(hidden.permute(0, 3, 1, 2))
+    return neck
+
+
+_VIT_STEM = ("patch_embed", "_pos_embed", "patch_drop", "norm_pre")
 
 FAMILIES: dict[str, Family] = {
+    # Convolutions, residual blocks.
     "ResNet": Family(
         stem=("conv1", "bn1", "act1", "maxpool"),
         stages=("layer1", "layer2", "layer3", "layer4"),
+        blocks="*",
         shared_norms=("downsample",),
     ),
-    "VisionTransformer": Family(
-        stem=("patch_embed", "_pos_embed", "patch_drop", "norm_pre"),
-        stages=("blocks",),
+    "SENet": Family(
+        stem=("layer0", "pool0"),
+        stages=("layer1", "layer2", "layer3", "layer4"),
+        blocks="*",
+        shared_norms=("downsample",),
+    ),
+    "ResNetV2": Family(stem=("stem",), stages=("stages.*",), tail=("norm",), shared_norms=("downsample",)),
+    "RegNet": Family(
+        stem=("stem",),
+        stages=("s1", "s2", "s3", "s4"),
+        blocks="*",
+        tail=("final_conv",),
+        shared_norms=("downsample",),
+    ),
+    "ByobNet": Family(
+        stem=("stem",), stages=("stages.*",), blocks="*", tail=("final_conv",), shared_norms=("shortcut",)
+    ),
+    "NormFreeNet": Family(stem=("stem",), stages=("stages.*",), blocks="*", tail=("final_conv", "final_act")),
+    "CspNet": Family(stem=("stem",), stages=("stages.*",)),
+    "VovNet": Family(stem=("stem",), stages=("stages.*",)),
+    "HighPerfGpuNet": Family(stem=("stem",), stages=("stages.*",)),
+    # Inverted residuals.
+    "EfficientNet": Family(
+        stem=("conv_stem", "bn1"),
+        stages=("blocks.*",),
+        blocks="*",
+        doubles_boundaries=True,
+        tail=("conv_head", "bn2"),
+    ),
+    "MobileNetV3": Family(
+        stem=("conv_stem", "bn1"), stages=("blocks.*",), blocks="*", doubles_boundaries=True
+    ),
+    "GhostNet": Family(
+        stem=("conv_stem", "bn1", "act1"),
+        stages=("blocks.*",),
+        blocks="*",
+        doubles_boundaries=True,
+        shared_norms=("shortcut",),
+    ),
+    "RepGhostNet": Family(
+        stem=("conv_stem", "bn1", "act1"),
+        stages=("blocks.*",),
+        blocks="*",
+        doubles_boundaries=True,
+        shared_norms=("shortcut",),
+    ),
+    # Modern convolutional networks.
+    "ConvNeXt": Family(stem=("stem",), stages=("stages.*",), tail=("norm_pre",)),
+    "MetaNeXt": Family(stem=("stem",), stages=("stages.*",)),
+    "MetaFormer": Family(stem=("stem",), stages=("stages.*",)),
+    "MambaOut": Family(stem=("stem",), stages=("stages.*",)),
+    "FocalNet": Family(stem=("stem",), stages=("layers.*",), tail=("norm",)),
+    "StarNet": Family(stem=("stem",), stages=("stages.*",), blocks="*", tail=("norm",)),
+    "FasterNet": Family(stem=("patch_embed",), stages=("stages.*",)),
+    "FastVit": Family(stem=("stem",), stages=("stages.*",), tail=("final_conv",)),
+    "RepVit": Family(stem=("stem",), stages=("stages.*",)),
+    "SwiftFormer": Family(stem=("stem",), stages=("stages.*",), tail=("norm",)),
+    "EfficientFormer": Family(stem=("stem",), stages=("stages.*",), tail=("norm",)),
+    "EfficientFormerV2": Family(stem=("stem",), stages=("stages.*",), tail=("norm",)),
+    "EdgeNeXt": Family(stem=("stem",), stages=("stages.*",), tail=("norm_pre",)),
+    "MaxxVit": Family(stem=("stem",), stages=("stages.*",), tail=("norm",)),
+    "IFormer": Family(stem=("stem",), stages=("stages.*",)),
+    "LowFormer": Family(stem=("stem",), stages=("stages.*",), blocks="*"),
+    "CPUBone": Family(stem=("stem",), stages=("stages.*",), blocks="*"),
+    "EfficientVit": Family(stem=("stem",), stages=("stages.*",)),
+    "EfficientVitLarge": Family(stem=("stem",), stages=("stages.*",)),
+    "NextViT": Family(stem=("stem",), stages=("stages.*",), tail=("norm",)),
+    "SHViT": Family(stem=("patch_embed",), stages=("stages.*",)),
+    # Transformers in stages.
+    "SwinTransformer": Family(
+        stem=("patch_embed",),
+        stages=("layers.*",),
         tail=("norm",),
-        is_isotropic=True,
         is_convolutional=False,
     ),
+    "SwinTransformerV2": Family(
+        stem=("patch_embed",),
+        stages=("layers.*",),
+        tail=("norm",),
+        is_convolutional=False,
+    ),
+    "SwinTransformerV2Cr": Family(stem=("patch_embed",), stages=("stages.*",), is_convolutional=False),
+    "DaVit": Family(stem=("stem",), stages=("stages.*",), tail=("norm_pre",)),
+    "GlobalContextVit": Family(stem=("stem",), stages=("stages.*",), is_convolutional=False),
+    "PyramidVisionTransformerV2": Family(stem=("patch_embed",), stages=("stages.*",), is_convolutional=False),
+    "TinyVit": Family(stem=("patch_embed",), stages=("stages.*",)),
+    "Nest": Family(
+        stem=("patch_embed",),
+        stages=("levels.*",),
+        blocks="transformer_encoder.*",
+        tail=(_nest_norm,),
+        is_convolutional=False,
+    ),
+    "Levit": Family(stem=("stem", _levit_tokens), stages=("stages.*",), is_convolutional=False),
+    "LevitDistilled": Family(stem=("stem", _levit_tokens), stages=("stages.*",), is_convolutional=False),
+    "MultiScaleVit": Family(
+        stem=(_mvit_stem,),
+        stages=("stages.*",),
+        run=_call_with_all,
+        tail=(_hidden_only, "norm"),
+        is_convolutional=False,
+    ),
+    "PoolingVisionTransformer": Family(
+        stem=(_pit_stem,),
+        stages=("transformers.*",),
+        tail=(_pit_norm,),
+        is_convolutional=False,
+    ),
+    "Hiera": Family(stem=("patch_embed", "_pos_embed", "unroll"), is_convolutional=False),
+    "HieraDet": Family(stem=("patch_embed", "_pos_embed"), is_convolutional=False),
+    # Isotropic transformers and mixers.
+    "VisionTransformer": Family(stem=_VIT_STEM, tail=("norm",), is_convolutional=False),
+    "VisionTransformerDistilled": Family(stem=_VIT_STEM, tail=("norm",), is_convolutional=False),
+    "VisionTransformerRelPos": Family(
+        stem=("patch_embed", _prepend_class_token, _relative_bias),
+        run=_run_relative,
+        tail=(_hidden_only, "norm"),
+        is_convolutional=False,
+    ),
+    "VisionTransformerSAM": Family(
+        stem=("patch_embed", _sam_position, "pos_drop", "patch_drop", "norm_pre"),
+        tail=(_sam_neck,),
+        is_convolutional=False,
+    ),
+    "NaFlexVit": Family(
+        stem=(_naflex_stem,),
+        run=_run_with_rope,
+        tail=(_hidden_only, "norm"),
+        is_convolutional=False,
+        objection=_naflex_objection,
+    ),
+    "Eva": Family(
+        stem=("patch_embed", "_pos_embed", _eva_norm_pre),
+        run=_run_with_rope,
+        tail=(_hidden_only, "norm"),
+        is_convolutional=False,
+        objection=_eva_objection,
+    ),
+    "Beit": Family(
+        stem=("patch_embed", _prepend_class_token, _add_position, "pos_drop", _beit_bias),
+        run=_run_beit,
+        tail=(_hidden_only, "norm"),
+        is_convolutional=False,
+    ),
+    "Cait": Family(
+        stem=("patch_embed", _add_position, "pos_drop"),
+        tail=(_cait_class_attention, "norm"),
+        is_convolutional=False,
+    ),
+    "Xcit": Family(
+        stem=(_xcit_stem,),
+        run=_run_xcit,
+        tail=(_hidden_only, _xcit_class_attention, "norm"),
+        is_convolutional=False,
+    ),
+    "MlpMixer": Family(stem=("stem",), tail=("norm",), is_convolutional=False),
 }
 
 
-@dataclass(frozen=True)
-class StageLayout:
-    """Where one stage's blocks are: `container` is an attribute of the model, `blocks` are keys in it."""
-
-    container: str
-    blocks: tuple[str, ...]
-
-
-def family_of(backbone: nn.Module) -> Family:
-    """Return the row for a timm model.
-
-    Raises:
-        ValueError: If its class is not in the table.
-    """
-    kind = type(backbone).__name__
-    if kind not in FAMILIES:
-        raise ValueError(
-            f"a backbone must be of a supported timm class ({', '.join(FAMILIES)}), got {kind}; "
-            "choose a model of one of these, such as resnet50 or vit_base_patch16_224"
-        )
-    return FAMILIES[kind]
-
-
-def stage_layouts(backbone: nn.Module, family: Family) -> tuple[StageLayout, ...]:
-    """Return the stages of a timm model, virtual ones where its class is isotropic."""
-    if not family.is_isotropic:
-        return tuple(StageLayout(name, _keys(backbone.get_submodule(name))) for name in family.stages)
-    (container,) = family.stages
-    keys = iter(_keys(backbone.get_submodule(container)))
-    sizes = virtual_stages(len(backbone.get_submodule(container)._modules))
-    return tuple(StageLayout(container, tuple(next(keys) for _ in range(size))) for size in sizes)
-
-
-def _keys(container: nn.Module) -> tuple[str, ...]:
-    return tuple(name for name, _ in container.named_children())
-
-
-def is_norm(module: nn.Module) -> bool:
-    """Return whether a module normalises its input by statistics; timm's own layers subclass these."""
-    return isinstance(module, nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.GroupNorm | nn.RMSNorm)
-
-
-def skip_aware_paths(block: nn.Module, shared: Iterable[str]) -> tuple[str, ...]:
-    """Return the paths of the norms in a mandatory block that exist twice."""
-    shared = set(shared)
-    return tuple(
-        path
-        for path, module in block.named_modules()
-        if is_norm(module) and not shared & set(path.split("."))
-    )
+def family_of(backbone: nn.Module) -> Family | None:
+    """Return the row for a timm model, or None if its class is not in the table."""
+    return FAMILIES.get(type(backbone).__name__)

@@ -12,6 +12,9 @@ from typing import Literal
 
 WHOLE, SKIPPED = "F", "T"
 
+MAX_VIRTUAL_STAGES = 8
+"""Chosen: 256 profiles."""
+
 
 @dataclass(frozen=True)
 class DepthProfile:
@@ -85,59 +88,103 @@ class DepthProfile:
         return self.letters
 
 
+@dataclass(frozen=True)
+class StageSize:
+    """How many blocks a stage has, and how many of them a split must keep.
+
+    Attributes:
+        blocks: All blocks; the largest split point, which makes the whole stage mandatory.
+        min_mandatory: The smallest split point.
+    """
+
+    blocks: int
+    min_mandatory: int = 1
+
+    @property
+    def is_skippable(self) -> bool:
+        """Whether any block can be left out."""
+        return self.min_mandatory < self.blocks
+
+    @property
+    def paper_point(self) -> int:
+        """The paper's split point: about half of the stage is mandatory.
+
+        ResNet-50 with [3, 4, 6, 3] blocks gives 2, 2, 3, 2. A stage of one block is mandatory as a whole.
+
+        Source: arXiv:2312.16392, section 4 (ResNet-50, Swin-T, ViT-B/16 in groups of three blocks).
+        """
+        return min(self.blocks, max(self.min_mandatory, min(self.blocks - 1, math.ceil(self.blocks / 2))))
+
+
 def resolve_split(
-    split: Literal["paper"] | Sequence[int], num_blocks: Sequence[int], *, network: str
+    split: Literal["paper"] | Sequence[int], stages: Sequence[StageSize], *, network: str
 ) -> tuple[int, ...]:
     """Return the number of mandatory blocks of every stage.
 
     Args:
         split: `paper`, or one split point a stage.
-        num_blocks: Blocks of every stage.
+        stages: Size of every stage.
         network: What to call the network in an error message.
 
     Raises:
-        ValueError: If `split` has not one point a stage, a point lies outside 1..blocks, or no stage is left
-            that can be skipped.
+        ValueError: If `split` has not one point a stage, a point lies outside min_mandatory..blocks, or no
+            stage is left that can be skipped.
     """
-    points = paper_split(num_blocks) if split == "paper" else tuple(split)
-    if len(points) != len(num_blocks):
+    paper = [stage.paper_point for stage in stages]
+    num_blocks = [stage.blocks for stage in stages]
+    points = tuple(paper if split == "paper" else split)
+    if len(points) != len(stages):
         raise ValueError(
             f"a split has one point a stage, got {len(points)} in {list(points)}, {network} has "
-            f"{len(num_blocks)} stages of {list(num_blocks)} blocks; write 'paper' or {len(num_blocks)} "
-            f"integers, such as {list(paper_split(num_blocks))}"
+            f"{len(stages)} stages of {num_blocks} blocks; write 'paper' or {len(stages)} "
+            f"integers, such as {paper}"
         )
-    for stage, (point, blocks) in enumerate(zip(points, num_blocks, strict=True), start=1):
-        if isinstance(point, bool) or not isinstance(point, int) or not 1 <= point <= blocks:
+    for number, (point, stage) in enumerate(zip(points, stages, strict=True), start=1):
+        if isinstance(point, bool) or not isinstance(point, int) or not 1 <= point <= stage.blocks:
             raise ValueError(
-                f"1 <= split point <= blocks must hold in every stage, got {point!r} for stage {stage} of "
-                f"{network}, which has {blocks} blocks; a point of {blocks} makes the whole stage mandatory"
+                f"1 <= split point <= blocks must hold in every stage, got {point!r} for stage {number} of "
+                f"{network}, which has {stage.blocks} blocks; a point of {stage.blocks} makes the whole "
+                "stage mandatory"
             )
-    if all(point == blocks for point, blocks in zip(points, num_blocks, strict=True)):
+        if point < stage.min_mandatory:
+            raise ValueError(
+                f"only blocks that keep the shape and are residual can be left out, got the split point "
+                f"{point} for stage {number} of {network}, whose first {stage.min_mandatory} of "
+                f"{stage.blocks} blocks must stay; write {stage.min_mandatory} or more, `skipline inspect` "
+                "shows why"
+            )
+    if all(point == stage.blocks for point, stage in zip(points, stages, strict=True)):
         raise ValueError(
             f"at least one stage must be skippable, got the split {list(points)} of {network} with stages of "
-            f"{list(num_blocks)} blocks; lower a point, or choose a network with more blocks in a stage"
+            f"{num_blocks} blocks; lower a point, or choose a network with more blocks in a stage"
         )
     return points
 
 
-def paper_split(num_blocks: Sequence[int]) -> tuple[int, ...]:
-    """Return the paper's split: about half of every stage is mandatory.
-
-    ResNet-50 with [3, 4, 6, 3] gives (2, 2, 3, 2). A stage of one block is mandatory as a whole.
-
-    Source: arXiv:2312.16392, section 4 (ResNet-50, Swin-T, ViT-B/16 in groups of three blocks).
-    """
-    return tuple(max(1, min(blocks - 1, math.ceil(blocks / 2))) for blocks in num_blocks)
-
-
-def virtual_stages(num_blocks: int) -> tuple[int, ...]:
+def virtual_stages(num_blocks: int, num_stages: int | None = None, *, network: str) -> tuple[int, ...]:
     """Return how many blocks each virtual stage of an isotropic network has.
 
-    Four stages as in the paper (12 blocks give 3, 3, 3, 3), fewer where they would have less than two blocks;
-    what does not divide evenly goes to the first stages.
+    By default four stages as in the paper (12 blocks give 3, 3, 3, 3), fewer where they would have less than
+    two blocks; what does not divide evenly goes to the first stages. At most eight, because N stages are 2^N
+    profiles, each of which is evaluated.
+
+    Args:
+        num_blocks: Of the network.
+        num_stages: From 1 to half of the blocks, at most 8; None takes the default.
+        network: What to call the network in an error message.
+
+    Raises:
+        ValueError: If a stage would have less than two blocks, so that it could not be skipped, or there are
+            too many.
 
     Source: arXiv:2312.16392, section 4 (ViT-B/16); the rule for other depths is chosen.
     """
-    num_stages = max(1, min(4, num_blocks // 2))
-    quotient, remainder = divmod(num_blocks, num_stages)
-    return tuple(quotient + (stage < remainder) for stage in range(num_stages))
+    most = max(1, min(MAX_VIRTUAL_STAGES, num_blocks // 2))
+    chosen = min(4, most) if num_stages is None else num_stages
+    if not 1 <= chosen <= most:
+        raise ValueError(
+            f"virtual stages have two blocks or more and are at most {MAX_VIRTUAL_STAGES}, got {chosen} for "
+            f"the {num_blocks} blocks of {network}; choose 1 to {most}"
+        )
+    quotient, remainder = divmod(num_blocks, chosen)
+    return tuple(quotient + (stage < remainder) for stage in range(chosen))

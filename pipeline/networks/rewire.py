@@ -7,17 +7,24 @@ a submodule therefore gives a second form in which everything else *is* the orig
 
 import copy
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from torch import nn
 
+Copies = list[tuple[nn.Module, nn.Module]]
+"""Pairs of an original and its shallow copy."""
 
-def rewire(module: nn.Module, replacements: Mapping[str, nn.Module]) -> nn.Module:
+
+def rewire(
+    module: nn.Module, replacements: Mapping[str, nn.Module | None], copies: Copies | None = None
+) -> nn.Module:
     """Return a form of `module` with other submodules at the given paths and everything else shared.
 
     Args:
         module: The original; left as it is.
-        replacements: New submodules by dotted path; `""` replaces the module itself.
+        replacements: New submodules by dotted path. None removes a child; children that are numbered are
+            numbered anew then.
+        copies: Gets a pair for every module that was copied.
 
     Returns:
         `module` itself where nothing is replaced, else a shallow copy.
@@ -25,11 +32,9 @@ def rewire(module: nn.Module, replacements: Mapping[str, nn.Module]) -> nn.Modul
     Raises:
         KeyError: If a path does not exist in `module`.
     """
-    if "" in replacements:
-        return replacements[""]
     if not replacements:
         return module
-    by_child: dict[str, dict[str, nn.Module]] = defaultdict(dict)
+    by_child: dict[str, dict[str, nn.Module | None]] = defaultdict(dict)
     for path, replacement in replacements.items():
         child, _, rest = path.partition(".")
         by_child[child][rest] = replacement
@@ -39,8 +44,22 @@ def rewire(module: nn.Module, replacements: Mapping[str, nn.Module]) -> nn.Modul
         original = module._modules[name]
         if original is None:
             raise KeyError(name)
-        form._modules[name] = rewire(original, inner)
+        form._modules[name] = inner[""] if "" in inner else rewire(original, inner, copies)
+    removed = {name for name, inner in by_child.items() if inner.get("", module) is None}
+    if removed:
+        form._modules = _without(form._modules, removed)
+    if copies is not None:
+        copies.append((module, form))
     return form
+
+
+def _without(
+    children: Mapping[str, nn.Module | None], removed: Collection[str]
+) -> dict[str, nn.Module | None]:
+    """Return the children that stay; those of a list are numbered from 0 again."""
+    kept = {name: child for name, child in children.items() if name not in removed}
+    is_list = list(children) == [str(index) for index in range(len(children))]
+    return {str(index): child for index, child in enumerate(kept.values())} if is_list else kept
 
 
 def insert(root: nn.Module, path: str, module: nn.Module) -> None:

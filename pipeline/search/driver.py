@@ -23,6 +23,7 @@ from pipeline.config import Job, SearchConfig
 from pipeline.data.plan import DataPlan
 from pipeline.errors import JobError, RequestError
 from pipeline.folder import write_atomically
+from pipeline.networks.profiles import StageSize
 from pipeline.training.worker import SCORE
 from search_spaces import SearchSpace, load_space
 
@@ -53,19 +54,19 @@ class Designs:
 
     Attributes:
         space: What to draw from.
-        num_blocks: Blocks of every stage.
+        stages: Size of every stage.
     """
 
     space: SearchSpace
-    num_blocks: tuple[int, ...]
+    stages: tuple[StageSize, ...]
 
     def __call__(self, trial: optuna.Trial) -> dict[str, Any]:
         """Return the configuration of a trial."""
-        return {"number": trial.number, "values": self.space.suggest(trial, self.num_blocks)}
+        return {"number": trial.number, "values": self.space.suggest(trial, self.stages)}
 
 
 def run_search(
-    job: Job, data: Path, *, folder: Path, num_blocks: Sequence[int], observer: TrialObserver
+    job: Job, data: Path, *, folder: Path, stages: Sequence[StageSize], observer: TrialObserver
 ) -> SearchResult:
     """Search the job's space; needs a connection to Ray.
 
@@ -77,14 +78,14 @@ def run_search(
         job: With a search section.
         data: File of the data plan.
         folder: Of this sweep alone, readable by every node.
-        num_blocks: Blocks of every stage of the job's backbone.
+        stages: Size of every stage of the job's backbone.
         observer: Told about every trial, in this process.
 
     Raises:
         RequestError: If the space does not fit the job; with all problems.
         JobError: If every trial failed, or the sweep ended before its last trial.
     """
-    search, space = require_search(job, num_blocks)
+    search, space = require_search(job, stages)
     folder = folder.absolute()
     setup = TrialSetup(job=job, search=search, data=folder / "data.npz", folder=folder)
     stored = folder / "result.json"
@@ -96,14 +97,14 @@ def run_search(
     # Every trial sees the same share of the images, so that scores are comparable.
     DataPlan.load(data).take(search.data_fraction, seed=job.seed).save(setup.data)
     with watcher.active():
-        open_tuner(setup, Designs(space, tuple(num_blocks)), watcher).fit()
+        open_tuner(setup, Designs(space, tuple(stages)), watcher).fit()
     result = collect(watcher.records.values(), search)
     write_atomically(stored, result.to_json())
     shutil.rmtree(setup.runs, ignore_errors=True)
     return result
 
 
-def require_search(job: Job, num_blocks: Sequence[int]) -> tuple[SearchConfig, SearchSpace]:
+def require_search(job: Job, stages: Sequence[StageSize]) -> tuple[SearchConfig, SearchSpace]:
     """Return a job's search section and space.
 
     Raises:
@@ -114,7 +115,7 @@ def require_search(job: Job, num_blocks: Sequence[int]) -> tuple[SearchConfig, S
             "a search needs a search section, the job has none; add search: with space and epochs"
         )
     space = load_space(job.search.space)
-    problems = space.check(job, num_blocks)
+    problems = space.check(job, stages)
     if problems:
         raise RequestError(problems)
     return job.search, space
@@ -169,8 +170,8 @@ def known_designs(setup: TrialSetup, designs: Designs) -> list[dict[str, Any]]:
     """Return which designs come first, as Optuna names them: those with a record, else the job's own."""
     # Up to the first gap: Optuna numbers designs in the order in which they come.
     values = [record.values for n, record in enumerate(setup.records.load_all()) if record.number == n]
-    start = designs.space.start_point(setup.job, designs.num_blocks)
-    return [designs.space.point(design, designs.num_blocks) for design in values] or [start]
+    start = designs.space.start_point(setup.job, designs.stages)
+    return [designs.space.point(design, designs.stages) for design in values] or [start]
 
 
 def sampler_of_designs(

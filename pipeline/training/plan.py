@@ -63,6 +63,8 @@ def describe_network(job: Job, *, num_classes: int) -> NetworkDescription:
         split=job.split,
         image_size=job.data.image_size,
         small_images=job.backbone.small_images,
+        num_stages=job.backbone.stages,
+        skip_aware_norms=job.backbone.skip_aware_norms,
         kwargs=job.backbone.kwargs,
     )
 

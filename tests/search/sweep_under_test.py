@@ -5,8 +5,10 @@ import sys
 from pathlib import Path
 
 from pipeline.config import Job, parse_job
+from pipeline.networks.profiles import StageSize
 
 NUM_BLOCKS = (3, 3, 1, 1)
+STAGES = tuple(StageSize(blocks) for blocks in NUM_BLOCKS)
 
 
 def tiny_job(folder: Path, **search) -> Job:
@@ -84,7 +86,7 @@ def main(folder: Path) -> None:
             job,
             data,
             folder=folder / "search",
-            num_blocks=NUM_BLOCKS,
+            stages=STAGES,
             observer=Diary(folder / "diary.jsonl"),
         )
 

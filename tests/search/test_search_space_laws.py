@@ -7,10 +7,17 @@ import pytest
 from pipeline.config import load_job, parse_job, presets
 from pipeline.errors import RequestError
 from pipeline.networks import AdaptiveDepthNetwork
-from pipeline.networks.profiles import resolve_split
+from pipeline.networks.profiles import StageSize, resolve_split
 from search_spaces import load_space, shipped_spaces
 
 BLOCKS = (3, 4, 6, 3)
+
+
+def sizes(num_blocks):
+    return tuple(StageSize(blocks) for blocks in num_blocks)
+
+
+STAGES = sizes(BLOCKS)
 ADAMW = {"optimizer": "adamw", "lr": 5e-4, "weight_decay": 0.05}
 
 
@@ -35,14 +42,14 @@ def write_space(folder, text):
 
 
 def problems_of(folder, text, *, num_blocks=BLOCKS, **settings):
-    return load_space(write_space(folder, text)).check(job(**settings), num_blocks)
+    return load_space(write_space(folder, text)).check(job(**settings), sizes(num_blocks))
 
 
 @pytest.mark.parametrize("space", sorted(shipped_spaces()))
 @pytest.mark.parametrize("num_blocks", [(3, 4, 6, 3), (3, 3, 3, 3), (2, 9, 2)])
 def test_every_shipped_space_fits_the_default_recipe_of_its_family(space, num_blocks):
     recipe = ADAMW if space == "vit" else {}
-    assert load_space(space).check(job(**recipe), num_blocks) == []
+    assert load_space(space).check(job(**recipe), sizes(num_blocks)) == []
 
 
 @pytest.mark.parametrize("preset", sorted(presets()))
@@ -54,8 +61,8 @@ def test_every_preset_fits_the_space_that_it_names(preset):
         image_size=chosen.data.image_size,
         **chosen.backbone.kwargs,
     )
-    num_blocks = [len(layout.blocks) for layout in network.layouts]
-    assert load_space(chosen.search.space).check(chosen, num_blocks) == []
+    stages = [layout.size for layout in network.layouts]
+    assert load_space(chosen.search.space).check(chosen, stages) == []
 
 
 @pytest.mark.parametrize("space", sorted(shipped_spaces()))
@@ -69,8 +76,8 @@ def test_every_suggested_split_is_feasible_and_keeps_every_stage_skippable(num_b
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     space = load_space("splits_only")
     for _ in range(30):
-        split = space.suggest(study.ask(), num_blocks)["split"]
-        assert resolve_split(split, num_blocks, network="a network") == tuple(split)
+        split = space.suggest(study.ask(), sizes(num_blocks))["split"]
+        assert resolve_split(split, sizes(num_blocks), network="a network") == tuple(split)
         assert all(point < max(2, blocks) for point, blocks in zip(split, num_blocks, strict=True))
 
 
@@ -78,16 +85,16 @@ def test_every_suggested_split_is_feasible_and_keeps_every_stage_skippable(num_b
 def test_every_suggestion_is_accepted_by_the_job(space):
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(20):
-        design = load_space(space).suggest(study.ask(), BLOCKS)
+        design = load_space(space).suggest(study.ask(), STAGES)
         assert job().override(design).training.lr == design["training.lr"]
 
 
 @pytest.mark.parametrize("split", ["paper", [1, 3, 5, 2]])
 def test_start_point_suggests_exactly_the_jobs_own_settings(split):
     chosen, space = job(split=split), load_space("resnet")
-    start = space.start_point(chosen, BLOCKS)
-    design = space.suggest(optuna.trial.FixedTrial(start), BLOCKS)
-    assert design.pop("split") == list(resolve_split(split, BLOCKS, network="resnet50"))
+    start = space.start_point(chosen, STAGES)
+    design = space.suggest(optuna.trial.FixedTrial(start), STAGES)
+    assert design.pop("split") == list(resolve_split(split, STAGES, network="resnet50"))
     assert chosen.override(design).settings() == chosen.settings()
 
 
@@ -95,13 +102,13 @@ def test_start_point_suggests_exactly_the_jobs_own_settings(split):
 def test_a_design_goes_back_to_the_point_that_it_came_from(num_blocks):
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     space, trial = load_space("resnet"), study.ask()
-    design = space.suggest(trial, num_blocks)
-    assert space.point(design, num_blocks) == trial.params
+    design = space.suggest(trial, sizes(num_blocks))
+    assert space.point(design, sizes(num_blocks)) == trial.params
 
 
 def test_parameter_names_say_the_stage_and_keep_their_bounds():
     space = load_space("splits_only")
-    assert {name: str(bounds) for name, bounds in space.expand((3, 1, 6, 2)).items()} == {
+    assert {name: str(bounds) for name, bounds in space.expand(sizes((3, 1, 6, 2))).items()} == {
         "split/1_of_4": "1..2",
         "split/3_of_4": "1..5",
     }
@@ -197,14 +204,14 @@ def test_more_trials_than_designs_are_refused(tmp_path):
 
 @pytest.mark.parametrize("split", [[3, 2, 2, 2], [2, 2, 2, 2]])
 def test_split_that_makes_a_stage_mandatory_cannot_be_the_start(split):
-    problems = load_space("splits_only").check(job(split=split), (3, 3, 3, 2))
+    problems = load_space("splits_only").check(job(split=split), sizes((3, 3, 3, 2)))
     with pytest.raises(RequestError, match=r"own setting, [32] lies outside 1\.\.[21]"):
         raise RequestError(problems)
 
 
 def test_split_of_another_backbone_is_refused():
     with pytest.raises(RequestError, match=r"got 2 in \[1, 1\], resnet50 has 4 stages"):
-        raise RequestError(load_space("resnet").check(job(split=[1, 1]), BLOCKS))
+        raise RequestError(load_space("resnet").check(job(split=[1, 1]), STAGES))
 
 
 @pytest.mark.parametrize(

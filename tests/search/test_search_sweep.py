@@ -41,7 +41,7 @@ def swept(ray_cluster, tmp_path_factory):  # noqa: ARG001
     data, diary = sweep.save_data(job, folder / "data.npz"), BrokenDiary()
 
     def run(observer):
-        return run_search(job, data, folder=folder / "search", num_blocks=sweep.NUM_BLOCKS, observer=observer)
+        return run_search(job, data, folder=folder / "search", stages=sweep.STAGES, observer=observer)
 
     return run(diary), diary, folder / "search", run
 
