@@ -30,8 +30,8 @@ def test_a_sound_job_has_no_problem_and_leaves_no_trace(tmp_path):
     [
         ({"backbone": {"name": "resnet5O"}}, "did you mean resnet50"),
         (
-            {"backbone": {"name": "convnext_tiny"}},
-            "supported timm class (ResNet, VisionTransformer), got ConvNeXt",
+            {"backbone": {"name": "vgg11"}},
+            "vgg11 cannot become",
         ),
         ({"split": [1, 1]}, "a split has one point a stage, got 2"),
         ({"split": [1, 1, 1, 3]}, "got 3 for stage 4 of resnet18, which has 2 blocks"),
