@@ -4,6 +4,7 @@ import difflib
 from typing import TYPE_CHECKING, Any
 
 import timm
+from timm.layers import PatchEmbed
 from torch import nn
 
 if TYPE_CHECKING:
@@ -71,10 +72,8 @@ def input_shape(backbone: nn.Module, description: "NetworkDescription") -> tuple
         height = width = description.image_size
     elif getattr(patches, "img_size", None) is not None:
         height, width = patches.img_size  # type: ignore[union-attr]
-    patch_size = getattr(patches, "patch_size", None)
-    for pixels, patch in zip(
-        (height, width), patch_size if isinstance(patch_size, tuple) else (), strict=False
-    ):
+    patch_size = patches.patch_size if isinstance(patches, PatchEmbed) else (1, 1)
+    for pixels, patch in zip((height, width), patch_size, strict=True):
         if pixels < 1 or pixels % patch:
             near = max(1, round(pixels / patch)) * patch
             raise ValueError(

@@ -78,7 +78,7 @@ def _prepend_class_token(backbone: Any, hidden: Tensor) -> Tensor:  # noqa: ANN4
 
 def _run_with_rope(block: nn.Module, state: State) -> State:
     hidden, rope = state
-    return block(hidden, rope=rope), rope
+    return (block(hidden) if rope is None else block(hidden, rope=rope)), rope
 
 
 def _eva_norm_pre(backbone: Any, state: State) -> State:  # noqa: ANN401

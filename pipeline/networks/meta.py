@@ -9,13 +9,13 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def on_meta(module: Module) -> Module:
-    """Return a copy on the meta device; no weight is copied on the way.
+    """Return a copy on the meta device, without gradients; no weight is copied on the way.
 
     Tensors that a module keeps as plain attributes, outside its parameters and buffers, move as well.
     """
     memo: dict[int, object] = {}
     for parameter in module.parameters():
-        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"))
+        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
     for buffer in module.buffers():
         memo[id(buffer)] = buffer.detach().to("meta")
     for submodule in module.modules():
