@@ -1,4 +1,4 @@
-"""Two small real networks of every supported family: where timm has none that is small, its arguments make one."""
+"""Two small real networks of every family; where timm has none that is small, its arguments make one."""
 
 from pipeline.networks import NetworkDescription
 
@@ -21,7 +21,7 @@ INSTANCES: dict[str, tuple[NetworkDescription, ...]] = {
     "SENet": (instance("legacy_seresnet18", 64), instance("legacy_seresnext26_32x4d", 64)),
     "ResNetV2": (
         instance("resnetv2_18", 64, channels=(32, 32, 64, 64), zero_init_last=False),
-        instance("resnetv2_50d_gn", 64, layers=(2, 2, 3, 2), channels=(64, 64, 128, 128)),
+        instance("resnetv2_50x1_bit", 64),
     ),
     "RegNet": (instance("regnetx_002", 64), instance("regnety_002", 64)),
     "ByobNet": (

@@ -1,0 +1,143 @@
+"""Laws that hold for every supported family, on small real networks of each."""
+
+import copy
+import importlib.util
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipeline.networks.families import FAMILIES
+from pipeline.training.distillation import SelfDistillation
+
+
+def load_instances():
+    spec = importlib.util.spec_from_file_location("instances", Path(__file__).with_name("instances.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.INSTANCES
+
+
+INSTANCES = load_instances()
+
+
+@pytest.fixture(
+    scope="module",
+    params=[description for descriptions in INSTANCES.values() for description in descriptions],
+    ids=lambda description: description.backbone,
+)
+def description(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def network(description):
+    """A network as after some training: no two norms alike, nothing initialised to zero."""
+    torch.manual_seed(0)
+    network = description.build()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.ndim <= 1:
+                parameter.uniform_(0.5, 1.5)
+            elif parameter.abs().mean() < 0.005:
+                parameter.normal_(std=0.05)
+        for name, buffer in network.named_buffers():
+            if name.endswith(("running_mean", "running_var", "running_rms")):
+                buffer.uniform_(0.5, 1.5)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def images(network):
+    return torch.rand(2, *network.input_shape, generator=torch.Generator().manual_seed(1))
+
+
+def test_every_family_has_two_instances_of_its_class():
+    assert INSTANCES.keys() == FAMILIES.keys()
+    assert all(len(descriptions) >= 2 for descriptions in INSTANCES.values())
+
+
+def test_the_instance_is_of_the_family_that_it_stands_for(network, description):
+    assert description in INSTANCES[type(network.backbone).__name__]
+
+
+@torch.no_grad()
+def test_the_super_net_is_the_timm_model_bit_for_bit(network, images):
+    plain = copy.deepcopy(network.backbone)
+    torch.testing.assert_close(network(images), plain(images), rtol=0, atol=0)
+
+
+@torch.no_grad()
+def test_a_profile_equals_its_static_subnetwork(network, images):
+    for profile in network.profiles:
+        subnetwork = network.subnetwork(profile)
+        torch.testing.assert_close(network(images, profile), subnetwork(images), rtol=0, atol=0)
+
+
+@torch.no_grad()
+def test_no_two_profiles_agree(network, images):
+    outputs = network.forward_profiles(images, network.profiles)
+    assert len({tuple(logits.flatten().tolist()) for logits in outputs.values()}) == len(network.profiles)
+    assert all(logits.isfinite().all() for logits in outputs.values())
+
+
+def test_one_training_step_gives_every_parameter_a_finite_gradient(description, images):
+    torch.manual_seed(0)
+    network = description.build().train()
+    step = SelfDistillation(network, alpha=0.5, temperature=1.0, label_smoothing=0.0)
+    step(images, torch.tensor([0, 1])).backward()
+    gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
+    assert [name for name, gradient in gradients.items() if gradient is None] == []
+    assert [name for name, gradient in gradients.items() if not gradient.isfinite().all()] == []
+
+
+@torch.no_grad()
+def test_a_state_dict_restores_every_profile(network, description, images):
+    again = description.build().eval()
+    again.load_state_dict(network.state_dict())
+    for profile in network.extremes:
+        torch.testing.assert_close(again(images, profile), network(images, profile), rtol=0, atol=0)
+
+
+@torch.no_grad()
+def test_the_backbones_weights_load_into_plain_timm(network, description, images):
+    sizes = (
+        {"img_size": description.image_size}
+        if timm.get_pretrained_cfg(description.backbone).fixed_input_size and description.image_size
+        else {}
+    )
+    plain = timm.create_model(description.backbone, num_classes=7, **sizes, **description.kwargs)
+    prefix = "backbone."
+    plain.load_state_dict(
+        {
+            name.removeprefix(prefix): value
+            for name, value in network.state_dict().items()
+            if name.startswith(prefix)
+        }
+    )
+    torch.testing.assert_close(plain.eval()(images), network(images), rtol=0, atol=0)
+
+
+@torch.no_grad()
+def test_cost_is_what_the_subnetwork_holds_and_computes(network, images):
+    for profile in network.extremes:
+        subnetwork = copy.deepcopy(network.subnetwork(profile)).requires_grad_(False)
+        with FlopCounterMode(display=False) as counter:
+            subnetwork(images[:1])
+        cost = network.cost(profile)
+        assert cost.macs == counter.get_total_flops() // 2
+        assert cost.parameters == sum(parameter.numel() for parameter in subnetwork.parameters())
+
+
+def test_every_norm_of_a_mandatory_path_exists_twice_but_not_those_of_shortcuts(network):
+    doubled = dict(network.skip_norms.named_modules())
+    for layout, point in zip(network.layouts, network.split, strict=True):
+        if point == len(layout.blocks):
+            continue
+        for block in layout.blocks[:point]:
+            for path, module in network.backbone.get_submodule(block).named_modules(prefix=block):
+                if isinstance(module, nn.BatchNorm2d | nn.LayerNorm | nn.GroupNorm):
+                    assert (path in doubled) is not bool({"downsample", "shortcut"} & set(path.split(".")))
