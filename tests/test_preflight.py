@@ -5,7 +5,7 @@ import pytest
 
 from cluster.runtime import Capacity
 from pipeline.config import parse_job
-from pipeline.preflight import find_problems, placement_problems
+from pipeline.preflight import find_problems, placement_problems, shape_of
 
 
 def _job(storage, **changes):
@@ -94,3 +94,11 @@ def test_gpus_that_do_not_exist_are_refused_with_the_arithmetic(tmp_path):
     job = _job(tmp_path, training={"epochs": 2, "workers": 4, "batch_size": 64, "use_gpu": True})
     (problem,) = placement_problems(job, Capacity(((8, 2),)))
     assert "needs 4 CPUs and 4 GPUs; there is 1 node(s) with 8 CPUs and 2 GPUs, room for 2" in problem
+
+
+def test_the_number_of_stages_and_shared_norms_reach_the_network(tmp_path):
+    backbone = {"name": "vit_tiny_patch16_224", "stages": 2, "skip_aware_norms": False}
+    job = _job(tmp_path, backbone=backbone, data={"train": "builtin:digits", "image_size": 16})
+    network = shape_of(job)
+    assert network.split == (3, 3)
+    assert list(network.skip_norms.parameters()) == []
