@@ -153,7 +153,7 @@ class AdaptiveDepthNetwork(nn.Module):
 
     @functools.cached_property
     def segment_macs(self) -> SegmentMacs:
-        """Multiply-adds of every segment; raises ValueError if the image size does not fit the backbone."""
+        """Multiply-adds of every segment at the network's image size, counted once."""
         return count_segment_macs(self)
 
     @property
