@@ -70,7 +70,10 @@ class BackboneConfig(Section):
     """Which timm network to give adaptive depth."""
 
     name: str = Field(description="timm model name, such as resnet50 or vit_small_patch16_224")
-    pretrained: bool = Field(False, description="start from timm's pretrained weights")
+    pretrained: bool | str = Field(
+        False,
+        description="true: start from timm's weights; a path: from a .safetensors or torch checkpoint",
+    )
     small_images: bool = Field(
         False, description="ResNet: 3x3 stem, stride 1, no pooling, for images of 32 pixels"
     )
@@ -332,8 +335,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _explain(problem: ErrorDetails) -> str:
-    # pydantic adds the name of a union's branch, such as literal['paper'], to the key path.
-    steps = [str(step) for step in problem["loc"] if "[" not in str(step)]
+    # pydantic adds the name of a union's branch, such as literal['paper'] or bool, to the key path.
+    steps = [str(step) for step in problem["loc"] if "[" not in str(step) and step not in ("bool", "str")]
     key = ".".join(steps)
     match problem["type"]:
         case "extra_forbidden":

@@ -38,6 +38,11 @@ class JobFolder:
         return self.root / "data.npz"
 
     @property
+    def initial_weights(self) -> Path:
+        """What all trainings of a pretrained job start from."""
+        return self.root / "initial.safetensors"
+
+    @property
     def search(self) -> Path:
         """Ray Tune's experiment and the trials' runs."""
         return self.root / "search"

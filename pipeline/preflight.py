@@ -13,6 +13,8 @@ from pipeline.data.plan import check_location
 from pipeline.data.sources import open_source
 from pipeline.errors import RequestError
 from pipeline.networks import AdaptiveDepthNetwork
+from pipeline.networks.misfit import PretrainedError
+from pipeline.networks.pretrained import check_source
 from pipeline.networks.profiles import StageSize
 from pipeline.registry.register import check_model_name
 from pipeline.registry.store import connect
@@ -40,6 +42,8 @@ def checked_job(source: str, settings: Sequence[str]) -> Job:
 def find_problems(job: Job) -> list[str]:
     """Return what is wrong with a job: law, value seen and way out of each problem."""
     network, problems = _try_network(job)
+    if network is not None:
+        problems += _pretrained_problems(job)
     problems += _data_problems(job)
     problems += placement_problems(job, capacity())
     if job.search is not None and network is not None:
@@ -82,6 +86,16 @@ def _try_network(job: Job) -> tuple[AdaptiveDepthNetwork | None, list[str]]:
         return shape_of(job), []
     except ValueError as error:
         return None, [f"backbone: {error}"]
+
+
+def _pretrained_problems(job: Job) -> list[str]:
+    if job.backbone.pretrained is False:
+        return []
+    try:
+        check_source(describe_network(job, num_classes=2), job.backbone.pretrained)
+    except PretrainedError as error:
+        return [f"backbone: {error}"]
+    return []
 
 
 def _data_problems(job: Job) -> list[str]:

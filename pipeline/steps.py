@@ -23,6 +23,8 @@ from pipeline.evaluation.evaluate import evaluate_profiles
 from pipeline.evaluation.table import ProfileTable
 from pipeline.folder import JobFolder, write_atomically
 from pipeline.networks import AdaptiveDepthNetwork
+from pipeline.networks.misfit import PretrainedError
+from pipeline.networks.pretrained import Source
 from pipeline.preflight import shape_of, stage_sizes
 from pipeline.registry.register import RegisteredVersion, find_version, register_model
 from pipeline.registry.store import connect, default_artifact_root, ensure_experiment
@@ -31,7 +33,8 @@ from pipeline.reporting import EpochLog, Reporter, TrialLog, log_history
 from pipeline.search.driver import run_search
 from pipeline.search.result import SearchResult
 from pipeline.training.checkpoint import EpochReport, History, load_weights
-from pipeline.training.plan import TrainingPlan, plan_training
+from pipeline.training.initial_weights import store_initial_weights
+from pipeline.training.plan import TrainingPlan, describe_network, plan_training
 from pipeline.training.progress import open_board, watching
 from pipeline.training.trainer import TrainingResult, resources_per_worker, run_training
 
@@ -45,15 +48,26 @@ class Session:
     run: JobRun
     reporter: Reporter
 
+    @property
+    def initial_weights(self) -> Path | None:
+        """File that all trainings start from, if the job is pretrained."""
+        return None if self.job.backbone.pretrained is False else self.folder.initial_weights
+
 
 @contextmanager
 def opened(job: Job, reporter: Reporter) -> Iterator[Session]:
-    """Lock the job's folder, check its data, connect to Ray, open its MLflow run; all end with the block."""
+    """Lock the job's folder, prepare its data and initial weights, connect to Ray, open its MLflow run.
+
+    All of it ends with the block.
+    """
     folder = JobFolder(job.folder)
     with folder.locked(job):
         if not (folder.is_claimed and folder.data_plan.exists()):
             prepare_images(job, folder, reporter)
-            folder.claim(job)
+        source = job.backbone.pretrained
+        if source is not False and not (folder.is_claimed and folder.initial_weights.exists()):
+            prepare_weights(job, folder, source, reporter)
+        folder.claim(job)
         reporter.advance("starting Ray and MLflow", 0, 1)
         with connected():
             run = open_run(job)
@@ -103,6 +117,22 @@ def prepare_images(job: Job, folder: JobFolder, reporter: Reporter) -> None:
     plan.save(folder.data_plan)
 
 
+def prepare_weights(job: Job, folder: JobFolder, source: Source, reporter: Reporter) -> None:
+    """Make the file that all trainings start from, so that nothing is fetched once a worker.
+
+    Raises:
+        RequestError: If the pretrained weights cannot be had, or do not fit the backbone.
+    """
+    reporter.advance("preparing pretrained weights", 0, 1)
+    description = describe_network(job, num_classes=DataPlan.load(folder.data_plan).num_classes)
+    try:
+        new = store_initial_weights(folder.initial_weights, description, source, seed=job.seed)
+    except PretrainedError as error:
+        raise RequestError(f"backbone: {error}") from error
+    origin = "timm's published weights" if source is True else source
+    reporter.say(f"initial weights: {origin}; new: {', '.join(new) or 'none'}")
+
+
 def check_batches(job: Job, plan: DataPlan) -> None:
     """Raise RequestError if an epoch, a trial's included, would not fill one batch."""
     fraction = job.search.data_fraction if job.search else 1.0
@@ -127,6 +157,7 @@ def tune(session: Session) -> SearchResult | None:
         session.folder.data_plan,
         folder=session.folder.search,
         stages=stage_sizes(shape_of(job)),
+        initial_weights=session.initial_weights,
         observer=TrialLog(session.run, session.reporter, trials=job.search.trials, epochs=job.search.epochs),
     )
     session.run.log_text(result.to_json(), "search.json")
@@ -158,7 +189,7 @@ def final_plan(session: Session) -> TrainingPlan:
     """Return the final training: the job's settings, overridden by the best trial's values."""
     best = tune(session)
     job = session.job.override(best.best.values) if best else session.job
-    return plan_training(job, session.folder.data_plan)
+    return plan_training(job, session.folder.data_plan, initial_weights=session.initial_weights)
 
 
 def evaluate(session: Session) -> ProfileTable:

@@ -46,6 +46,10 @@ def test_every_preset_is_a_valid_job(name):
         ({"name": "a/b"}, "name: string should match pattern"),
         ({"split": "half"}, "split: input should be 'paper', got 'half'"),
         (
+            {"backbone": {"name": "resnet18", "pretrained": 3}},
+            "backbone.pretrained: input should be a valid string, got 3",
+        ),
+        (
             {"data": {"train": "x", "crop": "centre"}},
             "data.crop: input should be 'random_resized', 'pad' or 'none'",
         ),

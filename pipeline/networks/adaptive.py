@@ -11,6 +11,7 @@ import copy
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from .backbone import create_backbone, input_shape
 from .cost import ProfileCost, SegmentMacs, count_segment_macs
 from .families import Family, State, Step
+from .pretrained import initial_weights, start_from
 from .profiles import DepthProfile, resolve_split
 from .rewire import insert, rewire
 from .skips import Letters, Skip, assign_letters, plan_skips
@@ -57,11 +59,9 @@ class NetworkDescription:
         """Return plain data for JSON."""
         return asdict(self)
 
-    def build(self, *, pretrained: bool = False) -> "AdaptiveDepthNetwork":
-        """Build the network; see `AdaptiveDepthNetwork.from_timm` for errors."""
-        return AdaptiveDepthNetwork(
-            create_backbone(self, pretrained=pretrained), split=self.split, description=self
-        )
+    def build(self) -> "AdaptiveDepthNetwork":
+        """Build the network with new weights; see `AdaptiveDepthNetwork.from_timm` for errors."""
+        return AdaptiveDepthNetwork(create_backbone(self), split=self.split, description=self)
 
 
 class AdaptiveDepthNetwork(nn.Module):
@@ -113,7 +113,7 @@ class AdaptiveDepthNetwork(nn.Module):
         *,
         num_classes: int = 1000,
         split: Split = "paper",
-        pretrained: bool = False,
+        pretrained: bool | str | Path = False,
         image_size: int | None = None,
         small_images: bool = False,
         num_stages: int | None = None,
@@ -126,7 +126,8 @@ class AdaptiveDepthNetwork(nn.Module):
             name: timm's model name, such as `resnet50`.
             num_classes: Outputs of the head.
             split: `paper`, or one integer a stage: its number of mandatory blocks.
-            pretrained: Start from timm's pretrained weights; skip-aware norms start as copies.
+            pretrained: True starts from timm's weights, a path from that checkpoint (safetensors or torch;
+                see `initial_weights`); skip-aware norms start as copies.
             image_size: Height and width of the images in pixels; None takes the backbone's own.
             small_images: Replace a ResNet's stem by a 3x3 convolution with stride 1 and no pooling.
             num_stages: Virtual stages of a backbone whose blocks are all alike, such as a ViT; None groups
@@ -136,6 +137,7 @@ class AdaptiveDepthNetwork(nn.Module):
 
         Raises:
             UnsupportedBackboneError: If none of its blocks can be left out.
+            PretrainedError: If pretrained weights cannot be had or do not fit.
             ValueError: If the name is unknown, timm refuses an argument, or split, number of stages, image
                 size or stem do not fit the backbone.
         """
@@ -149,7 +151,10 @@ class AdaptiveDepthNetwork(nn.Module):
             skip_aware_norms=skip_aware_norms,
             kwargs=timm_kwargs,
         )
-        return description.build(pretrained=pretrained)
+        network = description.build()
+        if pretrained is not False:
+            start_from(network, initial_weights(description, pretrained).weights)
+        return network
 
     @functools.cached_property
     def segment_macs(self) -> SegmentMacs:

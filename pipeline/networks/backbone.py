@@ -11,24 +11,21 @@ if TYPE_CHECKING:
     from .adaptive import NetworkDescription
 
 
-def create_backbone(description: "NetworkDescription", *, pretrained: bool) -> nn.Module:
-    """Build the timm model that a description names.
+def create_backbone(description: "NetworkDescription") -> nn.Module:
+    """Build the timm model that a description names, with new weights.
 
     Raises:
         ValueError: If timm does not know the name or refuses an argument, or the small-image stem does not
             apply.
     """
-    name, kwargs = description.backbone, dict(description.kwargs)
+    name = description.backbone
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(near)}?" if near else "`skipline backbones` lists the names"
         raise ValueError(f"a backbone must be a timm model name, got {name!r}; {hint}")
-    if description.image_size is not None and timm.get_pretrained_cfg(name).fixed_input_size:
-        kwargs.setdefault("img_size", description.image_size)
+    kwargs = timm_arguments(description)
     try:
-        backbone: nn.Module = timm.create_model(
-            name, pretrained=pretrained, num_classes=description.num_classes, **kwargs
-        )
+        backbone: nn.Module = timm.create_model(name, num_classes=description.num_classes, **kwargs)
     except (TypeError, AssertionError, RuntimeError) as error:
         raise ValueError(
             f"timm cannot build {name} with {kwargs} ({error}); see the arguments of its class in timm"
@@ -36,6 +33,14 @@ def create_backbone(description: "NetworkDescription", *, pretrained: bool) -> n
     if description.small_images:
         use_small_image_stem(backbone, name)
     return backbone
+
+
+def timm_arguments(description: "NetworkDescription") -> dict[str, Any]:
+    """Return what timm's constructor of a known model is called with, beside the number of classes."""
+    kwargs = dict(description.kwargs)
+    if description.image_size is not None and timm.get_pretrained_cfg(description.backbone).fixed_input_size:
+        kwargs.setdefault("img_size", description.image_size)
+    return kwargs
 
 
 def use_small_image_stem(backbone: nn.Module, name: str) -> None:

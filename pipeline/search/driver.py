@@ -66,7 +66,13 @@ class Designs:
 
 
 def run_search(
-    job: Job, data: Path, *, folder: Path, stages: Sequence[StageSize], observer: TrialObserver
+    job: Job,
+    data: Path,
+    *,
+    folder: Path,
+    stages: Sequence[StageSize],
+    observer: TrialObserver,
+    initial_weights: Path | None = None,
 ) -> SearchResult:
     """Search the job's space; needs a connection to Ray.
 
@@ -80,6 +86,7 @@ def run_search(
         folder: Of this sweep alone, readable by every node.
         stages: Size of every stage of the job's backbone.
         observer: Told about every trial, in this process.
+        initial_weights: File that trials start from; None for a job that is not pretrained.
 
     Raises:
         RequestError: If the space does not fit the job; with all problems.
@@ -87,7 +94,9 @@ def run_search(
     """
     search, space = require_search(job, stages)
     folder = folder.absolute()
-    setup = TrialSetup(job=job, search=search, data=folder / "data.npz", folder=folder)
+    setup = TrialSetup(
+        job=job, search=search, data=folder / "data.npz", folder=folder, initial_weights=initial_weights
+    )
     stored = folder / "result.json"
     forget_failed_sweep(setup)
     watcher = TrialWatcher(setup, GuardedObserver(observer))

@@ -39,12 +39,14 @@ class TrialSetup:
         search: Its search section.
         data: File of the data plan that trials train on.
         folder: Of the sweep; see `driver`.
+        initial_weights: File that trials start from; None for a job that is not pretrained.
     """
 
     job: Job
     search: SearchConfig
     data: Path
     folder: Path
+    initial_weights: Path | None = None
 
     @property
     def runs(self) -> Path:
@@ -91,7 +93,7 @@ def run_trial(config: Mapping[str, Any], *, setup: TrialSetup) -> None:
 def train(record: TrialRecord, setup: TrialSetup) -> History:
     """Run the training of a design, from its latest checkpoint where there is one; return all epochs."""
     job = trial_job(setup.job, setup.search, record.values, seed=record.seed)
-    plan = plan_training(job, setup.data, validates_all_profiles=True)
+    plan = plan_training(job, setup.data, initial_weights=setup.initial_weights, validates_all_profiles=True)
     trainer = build_trainer(
         plan,
         name=run_name(record.trial_id),

@@ -18,7 +18,7 @@ class TrainingPlan:
 
     Attributes:
         network: What to train.
-        pretrained: Whether to start from timm's pretrained weights.
+        initial_weights: File of the backbone's initial weights, readable by every worker; None starts new.
         recipe: How to train it.
         data: File of the data plan, readable by every worker.
         preprocessing: How images become tensors.
@@ -29,7 +29,7 @@ class TrainingPlan:
     """
 
     network: NetworkDescription
-    pretrained: bool
+    initial_weights: Path | None
     recipe: TrainingConfig
     data: Path
     preprocessing: Preprocessing
@@ -39,12 +39,21 @@ class TrainingPlan:
     validates_all_profiles: bool
 
 
-def plan_training(job: Job, data: Path, *, validates_all_profiles: bool = False) -> TrainingPlan:
-    """Return the training run that a job describes on prepared data."""
+def plan_training(
+    job: Job, data: Path, *, initial_weights: Path | None = None, validates_all_profiles: bool = False
+) -> TrainingPlan:
+    """Return the training run that a job describes on prepared data.
+
+    Args:
+        job: With the settings of this run.
+        data: File of the data plan.
+        initial_weights: File of the initial weights of a pretrained job; None for any other.
+        validates_all_profiles: Validate all 2^N profiles after an epoch, not only `full` and `base`.
+    """
     description = describe_network(job, num_classes=DataPlan.load(data).num_classes)
     return TrainingPlan(
         network=description,
-        pretrained=job.backbone.pretrained,
+        initial_weights=initial_weights,
         recipe=job.training,
         data=data,
         preprocessing=describe_preprocessing(job),

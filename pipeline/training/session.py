@@ -21,6 +21,7 @@ from pipeline.networks import AdaptiveDepthNetwork, DepthProfile
 from pipeline.networks.adaptive import memory_format
 
 from .distillation import SelfDistillation
+from .initial_weights import load_initial_weights
 from .plan import TrainingPlan
 
 
@@ -63,7 +64,7 @@ def open_session(plan: TrainingPlan, board: Any) -> Session:  # noqa: ANN401
     rank, world_size = context.get_world_rank(), context.get_world_size()
     torch.manual_seed(plan.seed)
     torch.set_num_threads(plan.recipe.num_threads)
-    network = plan.network.build(pretrained=plan.pretrained)
+    network = build_network(plan)
     step_module = build_step_module(network, plan.recipe, world_size=world_size)
     train_batches, validation_batches = build_loaders(plan, rank=rank, world_size=world_size)
     optimizer = build_optimizer(network, plan.recipe)
@@ -81,6 +82,14 @@ def open_session(plan: TrainingPlan, board: Any) -> Session:  # noqa: ANN401
         profiles=network.profiles if plan.validates_all_profiles else network.extremes,
         board=board,
     )
+
+
+def build_network(plan: TrainingPlan) -> AdaptiveDepthNetwork:
+    """Return the network of a plan with its initial weights."""
+    network = plan.network.build()
+    if plan.initial_weights is not None:
+        load_initial_weights(plan.initial_weights, network)
+    return network
 
 
 def build_step_module(network: AdaptiveDepthNetwork, recipe: TrainingConfig, *, world_size: int) -> nn.Module:

@@ -1,0 +1,44 @@
+"""The file that all trainings of a pretrained job start from: the driver makes it once, workers read it."""
+
+import os
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from pipeline.networks import AdaptiveDepthNetwork, NetworkDescription
+from pipeline.networks.pretrained import Source, initial_weights, start_from
+
+
+def store_initial_weights(
+    path: Path, description: NetworkDescription, source: Source, *, seed: int
+) -> tuple[str, ...]:
+    """Write a backbone's initial weights to a file, whole or not at all.
+
+    Args:
+        path: In a folder that exists and every worker reaches.
+        description: Of the network.
+        source: Where pretrained weights come from.
+        seed: What starts new follows from it.
+
+    Returns:
+        Names of the weights that start new.
+
+    Raises:
+        PretrainedError: If the source cannot be had, or does not fit.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        start = initial_weights(description, source)
+    partial = path.with_name(f"{path.name}.partial")
+    # safetensors refuses tensors that share memory.
+    save_file({name: value.contiguous().clone() for name, value in start.weights.items()}, partial)
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+    return start.new
+
+
+def load_initial_weights(path: Path, network: AdaptiveDepthNetwork) -> None:
+    """Let a network start from the file that `store_initial_weights` wrote."""
+    start_from(network, load_file(path))
