@@ -47,7 +47,7 @@ def test_every_preset_is_a_valid_job(name):
         ({"split": "half"}, "split: input should be 'paper', got 'half'"),
         (
             {"backbone": {"name": "resnet18", "pretrained": 3}},
-            "backbone.pretrained: input should be a valid string, got 3",
+            "backbone.pretrained: input should be a valid boolean, got 3",
         ),
         (
             {"data": {"train": "x", "crop": "centre"}},
