@@ -174,6 +174,11 @@ def _levit_tokens(backbone: Any, hidden: Tensor) -> Tensor:  # noqa: ANN401
     return hidden if backbone.use_conv else hidden.flatten(2).transpose(1, 2)
 
 
+def _tresnet_stem(backbone: Any, images: Tensor) -> Tensor:  # noqa: ANN401
+    hidden: Tensor = backbone.body.conv1(backbone.body.s2d(images))
+    return hidden
+
+
 def _nest_norm(backbone: Any, hidden: Tensor) -> Tensor:  # noqa: ANN401
     normed: Tensor = backbone.norm(hidden.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
     return normed
@@ -207,6 +212,13 @@ FAMILIES: dict[str, Family] = {
         blocks="*",
         shared_norms=("downsample",),
     ),
+    "TResNet": Family(
+        stem=(_tresnet_stem,),
+        stages=("body.layer1", "body.layer2", "body.layer3", "body.layer4"),
+        blocks="*",
+        shared_norms=("downsample",),
+    ),
+    "XceptionAligned": Family(stem=("stem",), tail=("act",), shared_norms=("shortcut",)),
     "ResNetV2": Family(stem=("stem",), stages=("stages.*",), tail=("norm",), shared_norms=("downsample",)),
     "RegNet": Family(
         stem=("stem",),
@@ -286,6 +298,8 @@ FAMILIES: dict[str, Family] = {
     "DaVit": Family(stem=("stem",), stages=("stages.*",), tail=("norm_pre",)),
     "GlobalContextVit": Family(stem=("stem",), stages=("stages.*",), is_convolutional=False),
     "PyramidVisionTransformerV2": Family(stem=("patch_embed",), stages=("stages.*",), is_convolutional=False),
+    "CSATv2": Family(stem=("stem_dct",), stages=("stages.*",), blocks="*"),
+    "EfficientVitMsra": Family(stem=("patch_embed",), stages=("stages.*",), is_convolutional=False),
     "TinyVit": Family(stem=("patch_embed",), stages=("stages.*",)),
     "Nest": Family(
         stem=("patch_embed",),
@@ -358,6 +372,53 @@ FAMILIES: dict[str, Family] = {
     ),
     "MlpMixer": Family(stem=("stem",), tail=("norm",), is_convolutional=False),
 }
+
+
+_CHAIN = "its layers form a chain without residual blocks"
+_CONCATENATES = "its blocks concatenate features, so each of them changes the shape"
+_SEVERAL_FEATURES = "its head needs the features of several stages"
+_PARALLEL = "branches of different resolution run in parallel and exchange features"
+_POSITIONS_BETWEEN = "it computes positions between blocks that a skip would part"
+_LANGUAGE_TOWER = "it wraps the vision tower of a language model, which has no stages of its own"
+
+REFUSALS: dict[str, str] = {
+    "VGG": _CHAIN,
+    "InceptionV3": _CHAIN,
+    "InceptionV4": _CHAIN,
+    "LCNetV2": _CHAIN,
+    "Xception": "its residual blocks are single attributes of the model, not stages",
+    "InceptionResnetV2": "reductions without an identity path lie between its stages",
+    "DenseNet": _CONCATENATES,
+    "RDNet": _CONCATENATES,
+    "DPN": _CONCATENATES,
+    "SelecSls": _CONCATENATES,
+    "NASNetALarge": "its cells take the outputs of the two cells before",
+    "PNASNet5Large": "its cells take the outputs of the two cells before",
+    "DLA": "its blocks are joined in trees, whose roots need the outputs of several blocks",
+    "HighResolutionNet": _PARALLEL,
+    "CoaT": _PARALLEL,
+    "CrossVit": "two branches with patches of different size run in parallel",
+    "TNT": "its blocks carry two streams of tokens, pixels and patches",
+    "VOLO": _POSITIONS_BETWEEN,
+    "Twins": _POSITIONS_BETWEEN,
+    "Visformer": _POSITIONS_BETWEEN,
+    "ConVit": "it adds its class token between two blocks that it finds by their number",
+    "RexNet": "its blocks widen the features, so almost each of them changes the shape",
+    "ConvMixer": "its blocks end in a convolution, so that no identity path leads around them",
+    "Sequencer2d": "its blocks are recurrent, and the multiply-adds of an LSTM cannot be counted",
+    "CspNext": "it keeps its residual blocks at another place in its last stage",
+    "MobileNetV5": _SEVERAL_FEATURES,
+    "MobileNetV5Encoder": _SEVERAL_FEATURES,
+    "EfficientViM": _SEVERAL_FEATURES,
+    "EfficientViMDistilled": _SEVERAL_FEATURES,
+    "Qwen3VitClassifier": _LANGUAGE_TOWER,
+    "Qwen3VitEncoder": _LANGUAGE_TOWER,
+    "DeepseekVitClassifier": _LANGUAGE_TOWER,
+    "DeepseekVitEncoder": _LANGUAGE_TOWER,
+    "Gemma4VitClassifier": _LANGUAGE_TOWER,
+    "Gemma4VitEncoder": _LANGUAGE_TOWER,
+}
+"""Why classes of timm are not in the table, by the property that they lack."""
 
 
 def family_of(backbone: nn.Module) -> Family | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from .families import FAMILIES, Family, family_of
+from .families import FAMILIES, REFUSALS, Family, family_of
 from .probe import BlockFacts, probe_blocks
 from .profiles import StageSize, virtual_stages
 
@@ -89,11 +89,9 @@ def require_family(backbone: nn.Module, name: str) -> Family:
     """Return the row of a timm model; raises UnsupportedBackboneError if there is none or it objects."""
     family = family_of(backbone)
     if family is None:
-        raise UnsupportedBackboneError(
-            name,
-            f"its class {type(backbone).__name__} is not among the {len(FAMILIES)} supported ones, whose "
-            "stages of residual blocks are known",
-        )
+        kind = type(backbone).__name__
+        unknown = f"no row of the {len(FAMILIES)} supported families tells its stages"
+        raise UnsupportedBackboneError(name, f"{REFUSALS.get(kind, unknown)} (timm class {kind})")
     if family.objection and (reason := family.objection(backbone)):
         raise UnsupportedBackboneError(name, reason)
     return family

@@ -19,6 +19,11 @@ INSTANCES: dict[str, tuple[NetworkDescription, ...]] = {
         instance("ecaresnet26t", 64, zero_init_last=False),
     ),
     "SENet": (instance("legacy_seresnet18", 64), instance("legacy_seresnext26_32x4d", 64)),
+    "TResNet": (
+        instance("tresnet_m", 32, layers=(2, 1, 1, 1), width_factor=0.25),
+        instance("tresnet_l", 32, layers=(1, 2, 1, 1), width_factor=0.25),
+    ),
+    "XceptionAligned": (instance("xception41", 64), instance("xception65", 48)),
     "ResNetV2": (
         instance("resnetv2_18", 64, channels=(32, 32, 64, 64), zero_init_last=False),
         instance("resnetv2_50x1_bit", 64),
@@ -112,6 +117,8 @@ INSTANCES: dict[str, tuple[NetworkDescription, ...]] = {
         instance("pvt_v2_b0", 64),
         instance("pvt_v2_b2_li", 64, embed_dims=(16, 32, 40, 64), num_heads=(1, 2, 5, 8)),
     ),
+    "CSATv2": (instance("csatv2", 128), instance("csatv2_21m", 128)),
+    "EfficientVitMsra": (instance("efficientvit_m0"), instance("efficientvit_m1")),
     "TinyVit": (instance("tiny_vit_5m_224"), instance("tiny_vit_11m_224")),
     "Nest": (
         instance("nest_tiny", 128),
