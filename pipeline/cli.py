@@ -6,6 +6,7 @@ is imported where it is used, so that `--help` answers at once.
 
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -106,6 +107,32 @@ def profiles(
 
             table = read_profile_table(tracking_uri or embedded_uri(storage), model_uri)
         print_profiles(console, table, title=model_uri)
+
+
+@app.command()
+def backbones(
+    pattern: Annotated[
+        str | None,
+        typer.Argument(
+            help="Part of a name or timm class, or a glob such as 'convnext*'; without it: the families"
+        ),
+    ] = None,
+    refused: Annotated[
+        bool, typer.Option("--refused", help="List the models that are not supported, and why")
+    ] = False,
+) -> None:
+    """List the timm models that become adaptive depth networks, with their costs."""
+    with _exit_codes():
+        from pipeline.backbone_list import list_backbones
+        from pipeline.catalogue import load_catalogue
+        from pipeline.terminal import console_on
+
+        catalogue = load_catalogue()
+        table = list_backbones(catalogue, pattern, refused=refused)
+        note = "" if catalogue.is_current else f" (tried with timm {catalogue.timm_version})"
+        print_table(
+            console_on(sys.stdout), table.columns, table.rows, title=table.title + note, caption=table.caption
+        )
 
 
 @app.command()

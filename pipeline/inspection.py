@@ -9,6 +9,7 @@ import torch
 from pipeline.errors import RequestError
 from pipeline.networks import AdaptiveDepthNetwork, NetworkDescription
 from pipeline.networks.adaptive import Split
+from pipeline.survey import explain
 
 BLOCK_MARKS = {"mandatory": "■", "skippable": "□"}
 
@@ -51,7 +52,7 @@ def inspect_backbone(
         with torch.device("meta"):
             network = description.build()
     except ValueError as error:
-        raise RequestError(str(error)) from error
+        raise RequestError(explain(error)) from error
     return BackboneReport(
         summary=(
             f"{name} ({type(network.backbone).__name__}), {network.image_size} pixels, "

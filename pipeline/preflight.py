@@ -18,6 +18,7 @@ from pipeline.networks.pretrained import check_source
 from pipeline.networks.profiles import StageSize
 from pipeline.registry.register import check_model_name
 from pipeline.registry.store import connect
+from pipeline.survey import explain
 from pipeline.training.plan import describe_network
 from search_spaces import load_space
 
@@ -85,7 +86,7 @@ def _try_network(job: Job) -> tuple[AdaptiveDepthNetwork | None, list[str]]:
     try:
         return shape_of(job), []
     except ValueError as error:
-        return None, [f"backbone: {error}"]
+        return None, [f"backbone: {explain(error)}"]
 
 
 def _pretrained_problems(job: Job) -> list[str]:
