@@ -21,7 +21,7 @@ def skipline(tmp_path):
 
 def test_help_names_every_verb(skipline):
     printed = skipline("--help").stdout
-    verbs = ("run", "tune", "train", "evaluate", "register", "profiles", "inspect", "init")
+    verbs = ("run", "tune", "train", "evaluate", "register", "profiles", "backbones", "inspect", "init")
     assert [verb for verb in verbs if f" {verb} " not in printed] == []
 
 
