@@ -53,7 +53,7 @@ def _cause(path: Path, error: Exception) -> str:
     if not isinstance(error.__cause__, UnpicklingError):
         return f"cannot be read ({summary(error)})"
     try:
-        unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        unsafe = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     except (RuntimeError, ValueError, OSError, UnpicklingError):
         unsafe = []
     return f"needs {', '.join(unsafe[:NUM_SHOWN])}" if unsafe else "holds more, or something else"

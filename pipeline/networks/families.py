@@ -6,7 +6,7 @@ small function where its blocks take more than the hidden state. Which blocks ca
 here: it is found out (see `probe`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -167,6 +167,127 @@ def _pit_norm(backbone: Any, state: State) -> Tensor:  # noqa: ANN401
     return class_tokens
 
 
+def _tnt_stem(backbone: Any, images: Tensor) -> State:  # noqa: ANN401
+    batch = images.shape[0]
+    pixels = backbone.pixel_embed(images, backbone.pixel_pos)
+    patches = backbone.norm1_proj(pixels.reshape(batch, backbone.num_patches, -1))
+    patches = backbone.norm2_proj(backbone.proj(patches))
+    patches = _prepend_class_token(backbone, patches) + backbone.patch_pos
+    return pixels, backbone.pos_drop(patches)
+
+
+def _tnt_norm(backbone: Any, state: State) -> Tensor:  # noqa: ANN401
+    patches: Tensor = backbone.norm(state[1])
+    return patches
+
+
+# VOLO: positions are added in front of its third stage.
+
+
+def _volo_stem(backbone: Any, images: Tensor) -> State:  # noqa: ANN401
+    return backbone.patch_embed(images).permute(0, 2, 3, 1), 0, backbone.pos_embed
+
+
+def _run_volo(stage: nn.Module, state: State) -> State:
+    hidden, number, position = state
+    if number == 2 and position is not None:
+        hidden = hidden + position
+    return stage(hidden), number + 1, position
+
+
+def _volo_class_attention(backbone: Any, state: State) -> Tensor:  # noqa: ANN401
+    hidden: Tensor = state[0].flatten(1, 2)
+    return hidden if backbone.post_network is None else backbone.forward_cls(hidden)
+
+
+def _volo_objection(backbone: Any) -> str | None:  # noqa: ANN401
+    if backbone.pos_drop.p > 0:
+        return "it drops positions out between two stages; leave pos_drop_rate at 0"
+    return None
+
+
+# Classes whose head takes what several stages made: the state collects it.
+
+
+def _mobilenetv5_stem(_: nn.Module, hidden: Tensor) -> State:
+    return hidden, (hidden,)
+
+
+def _run_collecting(stage: nn.Module, state: State) -> State:
+    hidden = stage(state[0])
+    return hidden, (*state[1], hidden)
+
+
+def _mobilenetv5_fusion(backbone: Any, state: State) -> Tensor:  # noqa: ANN401
+    hidden, features = state
+    if backbone.msfa is not None:
+        hidden = backbone.msfa([features[index] for index in backbone.msfa_indices])
+    fused: Tensor = hidden
+    return fused
+
+
+def _efficientvim_stem(_: nn.Module, hidden: Tensor) -> State:
+    return hidden, ()
+
+
+def _run_efficientvim(stage: nn.Module, state: State) -> State:
+    _, hidden, summary = stage(state[0])
+    return hidden, (*state[1], summary)
+
+
+def _efficientvim_norms(backbone: Any, state: State) -> list[Tensor]:  # noqa: ANN401
+    hidden, summaries = state
+    normed = [
+        norm(summary.transpose(1, 2)).transpose(1, 2)
+        for norm, summary in zip(backbone.norm, summaries, strict=False)
+    ]
+    return [*normed, backbone.norm[-1](hidden).flatten(2)]
+
+
+# Classifiers around the vision tower of a language model.
+
+
+def _tower_stem(backbone: Any, images: Tensor) -> State:  # noqa: ANN401
+    hidden = backbone.encoder.patch_embed(images)
+    tokens, rope = backbone.encoder._pos_embed(hidden)
+    return tokens, rope, hidden.shape[1:3]
+
+
+def _run_tower(block: nn.Module, state: State) -> State:
+    hidden, rope, grid = state
+    return block(hidden, rope=rope), rope, grid
+
+
+def _qwen_tokens(backbone: Any, state: State) -> Tensor:  # noqa: ANN401
+    return _merged(backbone.encoder.merger, state[0], state[2])
+
+
+def _deepseek_tokens(backbone: Any, state: State) -> Tensor:  # noqa: ANN401
+    return _merged(backbone.encoder.aligner, backbone.encoder.norm(state[0]), state[2])
+
+
+def _merged(merger: nn.Module | None, tokens: Tensor, grid: Sequence[int]) -> Tensor:
+    tokens = tokens.reshape(tokens.shape[0], *grid, tokens.shape[-1])
+    merged: Tensor = tokens if merger is None else merger(tokens)
+    return merged
+
+
+def _gemma_stem(backbone: Any, images: Tensor) -> State:  # noqa: ANN401
+    tokens, coordinates, _ = backbone.encoder.patch_embed(images)
+    return tokens, *backbone.encoder.rotary_emb(tokens, coordinates)
+
+
+def _run_gemma(block: nn.Module, state: State) -> State:
+    hidden, cos, sin = state
+    return block(hidden, cos, sin), cos, sin
+
+
+def _gemma_objection(backbone: Any) -> str | None:  # noqa: ANN401
+    if backbone.encoder.global_pool not in ("", "none"):
+        return "its encoder pools by the patches' coordinates; leave encoder_pool out"
+    return None
+
+
 # Small differences.
 
 
@@ -232,6 +353,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "NormFreeNet": Family(stem=("stem",), stages=("stages.*",), blocks="*", tail=("final_conv", "final_act")),
     "CspNet": Family(stem=("stem",), stages=("stages.*",)),
+    "CspNext": Family(stem=("stem",), stages=("stages.*",), blocks="1.blocks.*"),
     "VovNet": Family(stem=("stem",), stages=("stages.*",)),
     "HighPerfGpuNet": Family(stem=("stem",), stages=("stages.*",)),
     # Inverted residuals.
@@ -259,6 +381,15 @@ FAMILIES: dict[str, Family] = {
         doubles_boundaries=True,
         shared_norms=("shortcut",),
     ),
+    "MobileNetV5": Family(
+        stem=("conv_stem", _mobilenetv5_stem),
+        stages=("blocks.*",),
+        blocks="*",
+        run=_run_collecting,
+        doubles_boundaries=True,
+        tail=(_mobilenetv5_fusion,),
+    ),
+    "LCNetV2": Family(stem=("stem",), stages=("stages.*",), blocks="*"),
     # Modern convolutional networks.
     "ConvNeXt": Family(stem=("stem",), stages=("stages.*",), tail=("norm_pre",)),
     "MetaNeXt": Family(stem=("stem",), stages=("stages.*",)),
@@ -281,6 +412,18 @@ FAMILIES: dict[str, Family] = {
     "EfficientVitLarge": Family(stem=("stem",), stages=("stages.*",)),
     "NextViT": Family(stem=("stem",), stages=("stages.*",), tail=("norm",)),
     "SHViT": Family(stem=("patch_embed",), stages=("stages.*",)),
+    "EfficientViM": Family(
+        stem=("patch_embed", _efficientvim_stem),
+        stages=("stages.*",),
+        run=_run_efficientvim,
+        tail=(_efficientvim_norms,),
+    ),
+    "EfficientViMDistilled": Family(
+        stem=("patch_embed", _efficientvim_stem),
+        stages=("stages.*",),
+        run=_run_efficientvim,
+        tail=(_efficientvim_norms,),
+    ),
     # Transformers in stages.
     "SwinTransformer": Family(
         stem=("patch_embed",),
@@ -322,6 +465,15 @@ FAMILIES: dict[str, Family] = {
         stages=("transformers.*",),
         tail=(_pit_norm,),
         is_convolutional=False,
+    ),
+    "VOLO": Family(
+        stem=(_volo_stem,),
+        stages=("network.*",),
+        blocks="*",
+        run=_run_volo,
+        tail=(_volo_class_attention, "norm"),
+        is_convolutional=False,
+        objection=_volo_objection,
     ),
     "Hiera": Family(stem=("patch_embed", "_pos_embed", "unroll"), is_convolutional=False),
     "HieraDet": Family(stem=("patch_embed", "_pos_embed"), is_convolutional=False),
@@ -370,24 +522,45 @@ FAMILIES: dict[str, Family] = {
         tail=(_hidden_only, _xcit_class_attention, "norm"),
         is_convolutional=False,
     ),
+    "TNT": Family(stem=(_tnt_stem,), run=_call_with_all, tail=(_tnt_norm,), is_convolutional=False),
+    "Qwen3VitClassifier": Family(
+        stem=(_tower_stem,),
+        blocks="encoder.blocks.*",
+        run=_run_tower,
+        tail=(_qwen_tokens,),
+        is_convolutional=False,
+    ),
+    "DeepseekVitClassifier": Family(
+        stem=(_tower_stem,),
+        blocks="encoder.blocks.*",
+        run=_run_tower,
+        tail=(_deepseek_tokens,),
+        is_convolutional=False,
+    ),
+    "Gemma4VitClassifier": Family(
+        stem=(_gemma_stem,),
+        blocks="encoder.blocks.*",
+        run=_run_gemma,
+        tail=(_hidden_only,),
+        is_convolutional=False,
+        objection=_gemma_objection,
+    ),
     "MlpMixer": Family(stem=("stem",), tail=("norm",), is_convolutional=False),
 }
 
 
 _CHAIN = "its layers form a chain without residual blocks"
 _CONCATENATES = "its blocks concatenate features, so each of them changes the shape"
-_SEVERAL_FEATURES = "its head needs the features of several stages"
 _PARALLEL = "branches of different resolution run in parallel and exchange features"
 _POSITIONS_BETWEEN = "it computes positions between blocks that a skip would part"
-_LANGUAGE_TOWER = "it wraps the vision tower of a language model, which has no stages of its own"
+_ENCODER = "it encodes images for a language model and has no classifier"
 
 REFUSALS: dict[str, str] = {
     "VGG": _CHAIN,
     "InceptionV3": _CHAIN,
     "InceptionV4": _CHAIN,
-    "LCNetV2": _CHAIN,
-    "Xception": "its residual blocks are single attributes of the model, not stages",
     "InceptionResnetV2": "reductions without an identity path lie between its stages",
+    "Xception": "its residual blocks are single attributes of the model, not stages",
     "DenseNet": _CONCATENATES,
     "RDNet": _CONCATENATES,
     "DPN": _CONCATENATES,
@@ -398,25 +571,16 @@ REFUSALS: dict[str, str] = {
     "HighResolutionNet": _PARALLEL,
     "CoaT": _PARALLEL,
     "CrossVit": "two branches with patches of different size run in parallel",
-    "TNT": "its blocks carry two streams of tokens, pixels and patches",
-    "VOLO": _POSITIONS_BETWEEN,
     "Twins": _POSITIONS_BETWEEN,
     "Visformer": _POSITIONS_BETWEEN,
     "ConVit": "it adds its class token between two blocks that it finds by their number",
     "RexNet": "its blocks widen the features, so almost each of them changes the shape",
     "ConvMixer": "its blocks end in a convolution, so that no identity path leads around them",
     "Sequencer2d": "its blocks are recurrent, and the multiply-adds of an LSTM cannot be counted",
-    "CspNext": "it keeps its residual blocks at another place in its last stage",
-    "MobileNetV5": _SEVERAL_FEATURES,
-    "MobileNetV5Encoder": _SEVERAL_FEATURES,
-    "EfficientViM": _SEVERAL_FEATURES,
-    "EfficientViMDistilled": _SEVERAL_FEATURES,
-    "Qwen3VitClassifier": _LANGUAGE_TOWER,
-    "Qwen3VitEncoder": _LANGUAGE_TOWER,
-    "DeepseekVitClassifier": _LANGUAGE_TOWER,
-    "DeepseekVitEncoder": _LANGUAGE_TOWER,
-    "Gemma4VitClassifier": _LANGUAGE_TOWER,
-    "Gemma4VitEncoder": _LANGUAGE_TOWER,
+    "MobileNetV5Encoder": _ENCODER,
+    "Qwen3VitEncoder": _ENCODER,
+    "DeepseekVitEncoder": _ENCODER,
+    "Gemma4VitEncoder": _ENCODER,
 }
 """Why classes of timm are not in the table, by the property that they lack."""
 

@@ -187,4 +187,35 @@ INSTANCES: dict[str, tuple[NetworkDescription, ...]] = {
         instance("gmlp_ti16_224", 64),
         instance("resmlp_12_224", 64),
     ),
+    "CspNext": (instance("cspnext_s", 64), instance("cspnext_m", 64, widen_factor=0.25)),
+    "LCNetV2": (instance("lcnetv2_small", 64), instance("lcnetv2_base", 64)),
+    "MobileNetV5": (
+        instance("mobilenetv5_base", 64, channel_multiplier=0.25),
+        instance("mobilenetv5_base", 64, channel_multiplier=0.5),
+    ),
+    "EfficientViM": (
+        instance("efficientvim_m1", 64, depths=(2, 3, 2), embed_dim=(16, 24, 32)),
+        instance("efficientvim_m2", 64, depths=(2, 3, 2), embed_dim=(16, 24, 32)),
+    ),
+    "EfficientViMDistilled": (
+        instance("efficientvim_m1_dist", 64, depths=(2, 3, 2), embed_dim=(16, 24, 32)),
+        instance("efficientvim_m2_dist", 64, depths=(2, 3, 2), embed_dim=(16, 24, 32)),
+    ),
+    "VOLO": (instance("volo_d1_224", 64), instance("volo_d1_384", 64, mlp_ratio=1.0)),
+    "TNT": (
+        instance("tnt_s_patch16_224", 64, depth=4, embed_dim=32, num_heads_outer=2),
+        instance("tnt_s_legacy_patch16_224", 64, depth=4, embed_dim=32, num_heads_outer=2),
+    ),
+    "Qwen3VitClassifier": (
+        instance("qwen3_vit_88m", 64, **TINY_VIT),
+        instance("qwen3_vit_88m_merge", 64, **TINY_VIT),
+    ),
+    "DeepseekVitClassifier": (
+        instance("deepseek_vit_412m", 84, **TINY_VIT),
+        instance("deepseek_vit_412m_align", 84, **TINY_VIT, out_features=48),
+    ),
+    "Gemma4VitClassifier": (
+        instance("gemma4_vit_167m", 48, **TINY_VIT),
+        instance("gemma4_vit_570m", 48, **TINY_VIT),
+    ),
 }

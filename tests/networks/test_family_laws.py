@@ -1,8 +1,6 @@
 """Laws that hold for every supported family, on small real networks of each."""
 
 import copy
-import importlib.util
-from pathlib import Path
 
 import pytest
 import timm
@@ -12,16 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.networks.families import FAMILIES
 from pipeline.training.distillation import SelfDistillation
-
-
-def load_instances():
-    spec = importlib.util.spec_from_file_location("instances", Path(__file__).with_name("instances.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.INSTANCES
-
-
-INSTANCES = load_instances()
+from tests.networks.instances import INSTANCES
+from tests.networks.training import as_after_some_training
 
 
 @pytest.fixture(
@@ -35,19 +25,8 @@ def description(request):
 
 @pytest.fixture(scope="module")
 def network(description):
-    """A network as after some training: no two norms alike, nothing initialised to zero."""
     torch.manual_seed(0)
-    network = description.build()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.ndim <= 1:
-                parameter.uniform_(0.5, 1.5)
-            elif parameter.abs().mean() < 0.005:
-                parameter.normal_(std=0.05)
-        for name, buffer in network.named_buffers():
-            if name.endswith(("running_mean", "running_var", "running_rms")):
-                buffer.uniform_(0.5, 1.5)
-    return network.eval()
+    return as_after_some_training(description.build())
 
 
 @pytest.fixture(scope="module")

@@ -241,7 +241,9 @@ def test_a_pickle_is_refused_and_not_executed(plain, tmp_path, dump):
 
 def test_a_pickled_model_is_refused_with_the_classes_it_needs(plain, tmp_path):
     torch.save(plain, tmp_path / "model.pth")
-    with pytest.raises(PretrainedError, match=r"needs torch.nn.*write its state_dict\(\)"):
+    with pytest.raises(
+        PretrainedError, match=r"needs .*timm\.models\.resnet\.ResNet; .* write its state_dict\(\)"
+    ):
         check_source(_describe(), tmp_path / "model.pth")
 
 
