@@ -15,7 +15,7 @@ from timm.layers import resample_abs_pos_embed_nhwc
 from torch import Tensor, nn
 
 State = Any
-"""What runs from block to block: the hidden state, or a tuple that starts with it."""
+"""What runs from block to block: the hidden state, or a flat tuple that starts with it."""
 
 Step = str | Callable[[nn.Module, State], State]
 """An attribute of the backbone to call, or a function of the backbone and the state."""
@@ -210,16 +210,16 @@ def _volo_objection(backbone: Any) -> str | None:  # noqa: ANN401
 
 
 def _mobilenetv5_stem(_: nn.Module, hidden: Tensor) -> State:
-    return hidden, (hidden,)
+    return hidden, hidden
 
 
 def _run_collecting(stage: nn.Module, state: State) -> State:
     hidden = stage(state[0])
-    return hidden, (*state[1], hidden)
+    return hidden, *state[1:], hidden
 
 
 def _mobilenetv5_fusion(backbone: Any, state: State) -> Tensor:  # noqa: ANN401
-    hidden, features = state
+    hidden, *features = state
     if backbone.msfa is not None:
         hidden = backbone.msfa([features[index] for index in backbone.msfa_indices])
     fused: Tensor = hidden
@@ -227,16 +227,16 @@ def _mobilenetv5_fusion(backbone: Any, state: State) -> Tensor:  # noqa: ANN401
 
 
 def _efficientvim_stem(_: nn.Module, hidden: Tensor) -> State:
-    return hidden, ()
+    return (hidden,)
 
 
 def _run_efficientvim(stage: nn.Module, state: State) -> State:
     _, hidden, summary = stage(state[0])
-    return hidden, (*state[1], summary)
+    return hidden, *state[1:], summary
 
 
 def _efficientvim_norms(backbone: Any, state: State) -> list[Tensor]:  # noqa: ANN401
-    hidden, summaries = state
+    hidden, *summaries = state
     normed = [
         norm(summary.transpose(1, 2)).transpose(1, 2)
         for norm, summary in zip(backbone.norm, summaries, strict=False)
