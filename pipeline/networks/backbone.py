@@ -67,10 +67,12 @@ def input_shape(backbone: nn.Module, description: "NetworkDescription") -> tuple
     """Return (channels, height, width) of one image.
 
     Raises:
-        ValueError: If the patches of a transformer do not divide the image size.
+        ValueError: If the patches of a transformer do not divide the image size, and it is not the size that
+            timm's weights were trained with.
     """
     published: dict[str, Any] = backbone.pretrained_cfg  # type: ignore[assignment]
-    channels, height, width = published.get("input_size", (3, 224, 224))
+    channels, *published_size = published.get("input_size", (3, 224, 224))
+    height, width = published_size
     channels = description.kwargs.get("in_chans", channels)
     patches = getattr(backbone, "patch_embed", None)
     if description.image_size is not None:
@@ -79,7 +81,7 @@ def input_shape(backbone: nn.Module, description: "NetworkDescription") -> tuple
         height, width = patches.img_size  # type: ignore[union-attr]
     patch_size = patches.patch_size if isinstance(patches, PatchEmbed) else (1, 1)
     for pixels, patch in zip((height, width), patch_size, strict=True):
-        if pixels < 1 or pixels % patch:
+        if pixels < 1 or (pixels % patch and pixels not in published_size):
             near = max(1, round(pixels / patch)) * patch
             raise ValueError(
                 f"an image size must be a positive multiple of the patch size, got {pixels} pixels for "

@@ -163,6 +163,12 @@ def test_an_image_size_that_the_network_cannot_take_is_refused():
         AdaptiveDepthNetwork.from_timm("maxvit_tiny_tf_224", image_size=100)
 
 
+def test_the_size_of_timms_weights_is_allowed_even_where_the_patches_do_not_divide_it():
+    with torch.device("meta"):
+        network = AdaptiveDepthNetwork.from_timm("vit_so400m_patch14_siglip_384", num_stages=1)
+    assert network.input_shape == (3, 384, 384)
+
+
 def test_networks_import_neither_ray_nor_mlflow_nor_optuna():
     code = "import sys, pipeline.networks; print({'ray', 'mlflow', 'optuna'} & set(sys.modules))"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
