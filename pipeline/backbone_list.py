@@ -8,6 +8,9 @@ from pipeline.errors import RequestError
 
 from .catalogue import Catalogue, CatalogueEntry
 
+REASON = "reason"
+"""The column whose cells are sentences."""
+
 
 @dataclass(frozen=True)
 class BackboneTable:
@@ -83,11 +86,16 @@ def _models(entries: list[CatalogueEntry], pattern: str) -> BackboneTable:
 
 
 def _reasons(catalogue: Catalogue) -> BackboneTable:
-    reasons = Counter(entry.refusal for entry in catalogue.entries.values() if not entry.is_supported)
-    rows = [[reason, str(count)] for reason, count in reasons.most_common()]
-    return BackboneTable(f"{reasons.total()} models are refused", ("reason", "models"), rows)
+    refused = [entry for entry in catalogue.entries.values() if not entry.is_supported]
+    reasons = Counter(entry.refusal.partition(" (")[0] for entry in refused)
+    return BackboneTable(
+        f"{len(refused)} models are refused",
+        ("models", REASON),
+        [[str(count), reason] for reason, count in reasons.most_common()],
+        "`skipline backbones 'repvgg*' --refused` says of each model what stands in the way",
+    )
 
 
 def _refused(entries: list[CatalogueEntry], pattern: str) -> BackboneTable:
     rows = [[entry.name, entry.refusal] for entry in entries]
-    return BackboneTable(f"{len(entries)} refused models match {pattern!r}", ("model", "reason"), rows)
+    return BackboneTable(f"{len(entries)} refused models match {pattern!r}", ("model", REASON), rows)

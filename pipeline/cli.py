@@ -123,7 +123,7 @@ def backbones(
 ) -> None:
     """List the timm models that become adaptive depth networks, with their costs."""
     with _exit_codes():
-        from pipeline.backbone_list import list_backbones
+        from pipeline.backbone_list import REASON, list_backbones
         from pipeline.catalogue import load_catalogue
         from pipeline.terminal import console_on
 
@@ -131,7 +131,12 @@ def backbones(
         table = list_backbones(catalogue, pattern, refused=refused)
         note = "" if catalogue.is_current else f" (tried with timm {catalogue.timm_version})"
         print_table(
-            console_on(sys.stdout), table.columns, table.rows, title=table.title + note, caption=table.caption
+            console_on(sys.stdout),
+            table.columns,
+            table.rows,
+            title=table.title + note,
+            caption=table.caption,
+            prose=(REASON,),
         )
 
 

@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self, TextIO
@@ -105,11 +105,12 @@ def print_table(
     *,
     title: str,
     caption: str = "",
+    prose: Container[str] = (),
 ) -> None:
-    """Print a table of text cells; all but the first two columns are aligned to the right."""
+    """Print a table of text cells: all but the first two columns to the right, those with prose in lines."""
     table = Table(title=title, caption=caption or None, title_justify="left", caption_justify="left")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index < 2 else "right", no_wrap=True)
+        table.add_column(column, justify="left" if index < 2 else "right", no_wrap=column not in prose)
     for row in rows:
         table.add_row(*row)
     console.print(table)
