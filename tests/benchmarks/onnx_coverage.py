@@ -1,7 +1,7 @@
 """Every profile of one small network a family as ONNX, compared with PyTorch in onnxruntime.
 
 Run:      python -m tests.benchmarks.onnx_coverage [FAMILY ...]
-Expect:   a relative error below 1e-4 for every family; a quarter of an hour on two idle cores
+Expect:   a relative error below 1e-4 for every family; half an hour on two idle cores
 Writes:   docs/onnx.md, if no family was named; prints every family's row
 """
 
