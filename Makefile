@@ -21,8 +21,10 @@ $(INSTALLED): pyproject.toml
 demo: $(INSTALLED)
 	$(BIN)/skipline run quickstart
 
+# The laws of networks take one core each; the other tests start Ray, which takes all of them.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto tests/networks
+	$(BIN)/python -m pytest --ignore tests/networks
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

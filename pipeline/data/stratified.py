@@ -2,7 +2,6 @@
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.model_selection import train_test_split
 
 IntArray = npt.NDArray[np.int64]
 
@@ -20,6 +19,9 @@ def split(labels: IntArray, *, validation_fraction: float, seed: int) -> tuple[I
     Raises:
         ValueError: If there are fewer training or validation images than classes.
     """
+    # Imported here: training workers import this module, never split, and scikit-learn takes them a second.
+    from sklearn.model_selection import train_test_split
+
     train, validation = train_test_split(
         np.arange(len(labels)), test_size=validation_fraction, random_state=seed, stratify=labels
     )

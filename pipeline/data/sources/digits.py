@@ -8,7 +8,6 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from sklearn.datasets import load_digits
 
 LOCATION = "builtin:digits"
 _MAX_INK = 16  # load_digits gives 0 (paper) to 16 (ink)
@@ -49,6 +48,9 @@ class DigitsSource:
 @lru_cache(maxsize=1)
 def _digits() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Return pixels of 0 to 255, shape (1797, 8, 8), and digits, shape (1797,)."""
+    # Imported here: training workers import this module, and scikit-learn takes a second that few need.
+    from sklearn.datasets import load_digits
+
     digits = load_digits()
     pixels = np.rint(digits.images * (255 / _MAX_INK)).astype(np.uint8)
     return pixels, digits.target.astype(np.int64)
