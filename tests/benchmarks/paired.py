@@ -1,0 +1,161 @@
+"""Two ways of doing the same thing, timed in turns: the ratio is what counts on machines that are shared.
+
+Every round runs one after the other, in an order that changes from round to round, so that drift of the
+machine's speed falls on both. The spread of the rounds' ratios says how far the median can be trusted.
+"""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "RESULTS.md"
+JSON_FOLDER = HERE.parents[1] / "build" / "benchmarks"
+
+ROUNDS = 7
+"""Chosen: a median of seven stands three rounds that another process has spoilt."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the rounds of one comparison brought.
+
+    Attributes:
+        name: What was compared.
+        ours: Label of the first way.
+        other: Label of the second way.
+        ours_s: Seconds of the first way, one number a round.
+        other_s: Seconds of the second way, likewise.
+    """
+
+    name: str
+    ours: str
+    other: str
+    ours_s: tuple[float, ...]
+    other_s: tuple[float, ...]
+
+    @property
+    def ratios(self) -> tuple[float, ...]:
+        """How many times faster ours was, round by round; above 1 ours is faster."""
+        return tuple(b / a for a, b in zip(self.ours_s, self.other_s, strict=True))
+
+    def row(self) -> list[str]:
+        """Return the text cells of `COLUMNS`."""
+        return [
+            self.name,
+            f"{self.ours}: {statistics.median(self.ours_s) * 1000:.1f}",
+            f"{self.other}: {statistics.median(self.other_s) * 1000:.1f}",
+            f"{statistics.median(self.ratios):.2f}",
+            f"{min(self.ratios):.2f} to {max(self.ratios):.2f}",
+        ]
+
+
+COLUMNS = ("comparison", "ours (ms)", "other (ms)", "times faster", "spread")
+
+
+def compare(
+    name: str,
+    ours: tuple[str, Callable[[], object]],
+    other: tuple[str, Callable[[], object]],
+    *,
+    rounds: int = ROUNDS,
+    warmup: int = 1,
+) -> Comparison:
+    """Time two ways in turns.
+
+    Args:
+        name: What is compared.
+        ours: Label and call of the first way.
+        other: Label and call of the second way.
+        rounds: How often both are timed.
+        warmup: Calls of each that are not timed.
+    """
+    for _ in range(warmup):
+        ours[1]()
+        other[1]()
+    ours_s, other_s = [], []
+    for number in range(rounds):
+        pair = [(ours[1], ours_s), (other[1], other_s)]
+        for call, times_s in pair if number % 2 == 0 else reversed(pair):
+            times_s.append(_seconds(call))
+    return Comparison(name, ours[0], other[0], tuple(ours_s), tuple(other_s))
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start_s = time.perf_counter()
+    call()
+    return time.perf_counter() - start_s
+
+
+def publish(title: str, command: str, comparisons: Sequence[Comparison], notes: Sequence[str] = ()) -> None:
+    """Print comparisons, write them to build/benchmarks as JSON and append them to RESULTS.md.
+
+    Args:
+        title: Of the section; the JSON file is named after it.
+        command: What a reader types to repeat it.
+        comparisons: One row each.
+        notes: Further lines, such as measurements that are no comparison of times.
+    """
+    table = Table(*COLUMNS, title=title)
+    for comparison in comparisons:
+        table.add_row(*comparison.row())
+    console = Console(width=140)
+    if comparisons:
+        console.print(table)
+    for note in notes:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    today, commit = datetime.now(UTC).date().isoformat(), current_commit()
+    JSON_FOLDER.mkdir(parents=True, exist_ok=True)
+    record = {
+        "title": title,
+        "date": today,
+        "commit": commit,
+        "command": command,
+        "machine": machine(),
+        "comparisons": [{**asdict(item), "ratios": item.ratios} for item in comparisons],
+        "notes": list(notes),
+    }
+    (JSON_FOLDER / f"{title.lower().replace(' ', '-')}.json").write_text(json.dumps(record, indent=1))
+    with RESULTS.open("a") as results:
+        results.write(render(title, today, commit, command, comparisons, notes))
+
+
+def render(
+    title: str,
+    date: str,
+    commit: str,
+    command: str,
+    comparisons: Sequence[Comparison],
+    notes: Sequence[str],
+) -> str:
+    """Return the section for RESULTS.md."""
+    lines = ["", f"## {title} ({date})", "", f"`{command}` at {commit}, {machine()}."]
+    if comparisons:
+        lines += ["", f"| {' | '.join(COLUMNS)} |", "| --- | --- | --- | ---: | ---: |"]
+        lines += [f"| {' | '.join(comparison.row())} |" for comparison in comparisons]
+    if notes:
+        lines += ["", *(f"- {note}" for note in notes)]
+    return "\n".join(lines) + "\n"
+
+
+def machine() -> str:
+    """Return what the numbers were taken on."""
+    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    model = names[0].partition(":")[2].strip() if names else platform.processor()
+    return f"{len(os.sched_getaffinity(0))} CPU cores ({model})"
+
+
+def current_commit() -> str:
+    """Return the short hash of the commit that is measured, marked where the tree differs from it."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    return subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=True).stdout.strip()
