@@ -65,7 +65,8 @@ def test_a_pooled_state_has_one_number_a_channel_of_its_stage(network, images):
     assert len(pooled) == len(network.layouts)
     known = {info["num_chs"] for info in network.backbone.feature_info}
     # timm tells no channels of stages that keep the resolution, nor those of TNT's pixels.
-    known |= {norm.num_features for norm in network.modules() if isinstance(norm, nn.BatchNorm2d)}
+    norms = [norm for norm in network.modules() if isinstance(norm, nn.BatchNorm2d | nn.GroupNorm)]
+    known |= {norm.weight.shape[0] for norm in norms}
     known |= {24} if type(network.backbone).__name__ == "TNT" else set()
     assert {state.shape[1] for state in pooled[:-1]} <= known
 
