@@ -4,15 +4,10 @@ Runs inside a Ray Train worker process, one a device. Every rank reports the sam
 """
 
 import math
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
-from ray import train
 from torch import Tensor, distributed
 
 from pipeline.data.loading import set_epoch
@@ -22,8 +17,10 @@ from pipeline.evaluation.pareto import Point, hypervolume
 from pipeline.networks import DepthProfile
 from pipeline.networks.adaptive import memory_format
 
-from .checkpoint import EpochReport, History, load_checkpoint, save_checkpoint
+from .checkpoint import EpochReport
+from .resuming import restore
 from .session import Session, open_session
+from .uploading import report_epoch
 
 PROGRESS_INTERVAL_S = 1.0
 SCORE = "score"
@@ -37,25 +34,16 @@ def train_loop(config: dict[str, Any]) -> None:
         config: `plan` (TrainingPlan) and `board` (handle of a ProgressBoard, or None).
     """
     session = open_session(config["plan"], config["board"])
-    history = resume(session)
+    history = restore(session)
     for epoch in range(len(history) + 1, session.plan.recipe.epochs + 1):
         start_s = time.perf_counter()
         loss = train_epoch(session, epoch)
         metrics = {"train/loss": loss, **validate(session)}
         metrics["epoch_s"] = time.perf_counter() - start_s
         history = (*history, EpochReport(epoch, metrics, time.time_ns() // 1_000_000))
-        report(session, history)
+        report_epoch(session, history)
         if not math.isfinite(loss):
             return
-
-
-def resume(session: Session) -> History:
-    """Restore the latest checkpoint of this run, if there is one; returns the epochs so far."""
-    checkpoint = train.get_checkpoint()
-    if checkpoint is None:
-        return ()
-    with checkpoint.as_directory() as folder:
-        return load_checkpoint(Path(folder), session.network, session.optimizer, device=session.device)
 
 
 def train_epoch(session: Session, epoch: int) -> float:
@@ -113,29 +101,6 @@ def score(session: Session, results: dict[DepthProfile, Accuracy]) -> float:
     macs = {profile: session.network.cost(profile).macs for profile in results}
     largest = max(macs.values())
     return hypervolume([Point(macs[profile] / largest, result.top1) for profile, result in results.items()])
-
-
-def report(session: Session, history: History) -> None:
-    """Hand metrics and a checkpoint to Ray; called equally often on every rank."""
-    latest = history[-1]
-    with checkpoint_folder(session, history) as folder:
-        checkpoint = train.Checkpoint.from_directory(folder) if folder else None
-        train.report(
-            latest.to_metrics(),
-            checkpoint=checkpoint,
-            checkpoint_dir_name=f"checkpoint_{latest.epoch:04d}",
-        )
-
-
-@contextmanager
-def checkpoint_folder(session: Session, history: History) -> Iterator[str | None]:
-    """Give rank 0 a folder with a checkpoint, to be uploaded within the block; nothing on other ranks."""
-    if session.rank != 0:
-        yield None
-        return
-    with tempfile.TemporaryDirectory(prefix="skipline-") as folder:
-        save_checkpoint(Path(folder), session.network, session.optimizer, history)
-        yield folder
 
 
 def share_buffers(session: Session) -> None:
