@@ -112,6 +112,18 @@ class TrainingConfig(Section):
     precision: Literal["float32", "bf16"] = Field(
         "float32", description="bf16 is autocast, weights stay float32"
     )
+    keep_checkpoints: Annotated[int, Field(ge=2)] = Field(
+        2,
+        description="best checkpoints kept beside the latest; at least 2, lest a broken one be all",
+    )
+    best_by: Literal["score", "full/top1", "base/top1", "full/loss", "base/loss"] = Field(
+        "score", description="validation metric of the best checkpoint; score: hypervolume of the profiles"
+    )
+
+    @property
+    def best_is(self) -> Literal["max", "min"]:
+        """Whether the best checkpoint has the largest or the smallest value of `best_by`."""
+        return "min" if self.best_by.endswith("/loss") else "max"
 
     @property
     def num_loader_workers(self) -> int:

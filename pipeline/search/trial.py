@@ -100,7 +100,7 @@ def train(record: TrialRecord, setup: TrialSetup) -> History:
         storage=setup.runs,
         callbacks=[ReportHistoryCallback()],
     )
-    return read_result(trainer.fit()).history
+    return read_result(trainer.fit(), plan.recipe).history
 
 
 def tune_result(history: History, *, failure: str | None = None) -> dict[str, Any]:

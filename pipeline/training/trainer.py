@@ -24,10 +24,11 @@ from ray.train.torch import TorchTrainer
 from pipeline.config import TrainingConfig
 from pipeline.errors import JobError
 
+from .best import best_checkpoint
 from .checkpoint import History, read_history
 from .plan import TrainingPlan
 from .progress import EpochCallback, Progress, open_board, watching
-from .worker import SCORE, train_loop
+from .worker import train_loop
 
 MAX_WORKER_FAILURES = 2
 """Restarts from the latest checkpoint after a worker died; chosen."""
@@ -81,7 +82,9 @@ def build_trainer(
             storage_path=str(storage),
             callbacks=list(callbacks),
             checkpoint_config=CheckpointConfig(
-                num_to_keep=1, checkpoint_score_attribute=SCORE, checkpoint_score_order="max"
+                num_to_keep=plan.recipe.keep_checkpoints,
+                checkpoint_score_attribute=plan.recipe.best_by,
+                checkpoint_score_order=plan.recipe.best_is,
             ),
             failure_config=FailureConfig(max_failures=MAX_WORKER_FAILURES, controller_failure_limit=3),
         ),
@@ -114,7 +117,7 @@ def run_training(
             f"training {name} failed and its {MAX_WORKER_FAILURES} restarts were used up: "
             f"{root_cause(error)}; completed epochs are kept, the same command goes on from there"
         ) from error
-    outcome = read_result(result)
+    outcome = read_result(result, plan.recipe)
     last = outcome.history[-1]
     if not math.isfinite(last.metrics["train/loss"]):
         raise JobError(
@@ -131,7 +134,12 @@ def root_cause(error: Exception) -> str:
     return text.splitlines()[-1] if text else type(error).__name__
 
 
-def read_result(result: Result) -> TrainingResult:
+def read_result(result: Result, recipe: TrainingConfig) -> TrainingResult:
     """Return the best checkpoint and the whole history of a run that ended."""
-    best = result.get_best_checkpoint(SCORE, "max")
-    return TrainingResult(checkpoint=Path(best.path), history=read_history(Path(result.checkpoint.path)))
+    rated = [
+        (Path(checkpoint.path), metrics[recipe.best_by]) for checkpoint, metrics in result.best_checkpoints
+    ]
+    return TrainingResult(
+        checkpoint=best_checkpoint(rated, order=recipe.best_is),
+        history=read_history(Path(result.checkpoint.path)),
+    )
