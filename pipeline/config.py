@@ -119,6 +119,9 @@ class TrainingConfig(Section):
     best_by: Literal["score", "full/top1", "base/top1", "full/loss", "base/loss"] = Field(
         "score", description="validation metric of the best checkpoint; score: hypervolume of the profiles"
     )
+    deterministic: bool = Field(
+        False, description="same weights bit for bit in every run on the same machine; slower on a GPU"
+    )
 
     @property
     def best_is(self) -> Literal["max", "min"]:

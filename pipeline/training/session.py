@@ -20,6 +20,7 @@ from pipeline.data.transforms import eval_transform, train_transform
 from pipeline.networks import AdaptiveDepthNetwork, DepthProfile
 from pipeline.networks.adaptive import memory_format
 
+from .determinism import be_deterministic
 from .distillation import SelfDistillation
 from .initial_weights import load_initial_weights
 from .plan import TrainingPlan
@@ -60,6 +61,8 @@ class Session:
 
 def open_session(plan: TrainingPlan, board: Any) -> Session:  # noqa: ANN401
     """Build everything on this worker's device; must run in a Ray Train worker."""
+    if plan.recipe.deterministic:
+        be_deterministic()
     context = train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     torch.manual_seed(plan.seed)
