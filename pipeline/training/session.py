@@ -22,6 +22,7 @@ from pipeline.networks.adaptive import memory_format
 
 from .determinism import be_deterministic
 from .distillation import SelfDistillation
+from .health import HealthWatch
 from .initial_weights import load_initial_weights
 from .plan import TrainingPlan
 
@@ -43,6 +44,7 @@ class Session:
         validation_batches: This worker's part of the validation images.
         profiles: Which depths are validated after an epoch.
         board: Handle of a `ProgressBoard`, or None.
+        health: Looks at every step's loss and gradient.
     """
 
     plan: TrainingPlan
@@ -57,6 +59,7 @@ class Session:
     validation_batches: DataLoader[Any]
     profiles: tuple[DepthProfile, ...]
     board: Any
+    health: HealthWatch
 
 
 def open_session(plan: TrainingPlan, board: Any) -> Session:  # noqa: ANN401
@@ -84,6 +87,15 @@ def open_session(plan: TrainingPlan, board: Any) -> Session:  # noqa: ANN401
         validation_batches=validation_batches,
         profiles=network.profiles if plan.validates_all_profiles else network.extremes,
         board=board,
+        health=HealthWatch(
+            network,
+            optimizer,
+            device=get_device(),
+            rank=rank,
+            world_size=world_size,
+            board=board,
+            precision=plan.recipe.precision,
+        ),
     )
 
 

@@ -3,7 +3,6 @@
 A run is named; the same name in the same storage goes on from its latest checkpoint, whatever ended it.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from pipeline.errors import JobError
 
 from .best import best_checkpoint
 from .checkpoint import History, read_history
+from .divergence import Divergence
 from .plan import TrainingPlan
 from .progress import EpochCallback, Progress, open_board, watching
 from .worker import train_loop
@@ -117,14 +117,12 @@ def run_training(
             f"training {name} failed and its {MAX_WORKER_FAILURES} restarts were used up: "
             f"{root_cause(error)}; completed epochs are kept, the same command goes on from there"
         ) from error
-    outcome = read_result(result, plan.recipe)
-    last = outcome.history[-1]
-    if not math.isfinite(last.metrics["train/loss"]):
+    divergence: Divergence | None = result.return_value
+    if divergence is not None:
         raise JobError(
-            f"the training loss must stay finite, got {last.metrics['train/loss']} in epoch {last.epoch}; "
-            "lower training.lr or lengthen training.warmup_epochs, under another job name"
+            f"{divergence}; lower training.lr or lengthen training.warmup_epochs, under another job name"
         )
-    return outcome
+    return read_result(result, plan.recipe)
 
 
 def root_cause(error: Exception) -> str:
@@ -135,11 +133,13 @@ def root_cause(error: Exception) -> str:
 
 
 def read_result(result: Result, recipe: TrainingConfig) -> TrainingResult:
-    """Return the best checkpoint and the whole history of a run that ended."""
+    """Return the best checkpoint and the whole history of a run that came to its end."""
     rated = [
         (Path(checkpoint.path), metrics[recipe.best_by]) for checkpoint, metrics in result.best_checkpoints
     ]
-    return TrainingResult(
-        checkpoint=best_checkpoint(rated, order=recipe.best_is),
-        history=read_history(Path(result.checkpoint.path)),
-    )
+    return TrainingResult(best_checkpoint(rated, order=recipe.best_is), read_epochs(result))
+
+
+def read_epochs(result: Result) -> History:
+    """Return the epochs of a run however it ended, without the one in which it diverged."""
+    return () if result.checkpoint is None else read_history(Path(result.checkpoint.path))

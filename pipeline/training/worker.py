@@ -3,7 +3,6 @@
 Runs inside a Ray Train worker process, one a device. Every rank reports the same numbers; only rank 0 writes.
 """
 
-import math
 import time
 from typing import Any
 
@@ -18,6 +17,8 @@ from pipeline.networks import DepthProfile
 from pipeline.networks.adaptive import memory_format
 
 from .checkpoint import EpochReport
+from .divergence import Divergence, DivergenceError
+from .reading import Position
 from .resuming import restore
 from .session import Session, open_session
 from .uploading import report_epoch
@@ -27,23 +28,28 @@ SCORE = "score"
 """The metric by which the best checkpoint is chosen; see `score`."""
 
 
-def train_loop(config: dict[str, Any]) -> None:
+def train_loop(config: dict[str, Any]) -> Divergence | None:
     """Train a plan to its last epoch, from the latest checkpoint where there is one.
 
     Args:
         config: `plan` (TrainingPlan) and `board` (handle of a ProgressBoard, or None).
+
+    Returns:
+        None at the end, or why there is none; equal on every rank.
     """
     session = open_session(config["plan"], config["board"])
     history = restore(session)
     for epoch in range(len(history) + 1, session.plan.recipe.epochs + 1):
         start_s = time.perf_counter()
-        loss = train_epoch(session, epoch)
+        try:
+            loss = train_epoch(session, epoch)
+        except DivergenceError as error:
+            return error.divergence
         metrics = {"train/loss": loss, **validate(session)}
         metrics["epoch_s"] = time.perf_counter() - start_s
         history = (*history, EpochReport(epoch, metrics, time.time_ns() // 1_000_000))
         report_epoch(session, history)
-        if not math.isfinite(loss):
-            return
+    return None
 
 
 def train_epoch(session: Session, epoch: int) -> float:
@@ -58,8 +64,10 @@ def train_epoch(session: Session, epoch: int) -> float:
     for step, (images, labels_B) in enumerate(session.train_batches):
         session.scheduler.step_update((epoch - 1) * num_steps + step)
         images = images.to(session.device, memory_format=layout, non_blocking=True)
+        session.health.start_step(Position(epoch, step + 1, num_steps), images)
         total += train_step(session, images, labels_B.to(session.device, non_blocking=True))
         ticker.advance(epoch, step + 1, num_steps)
+    session.health.finish_epoch()
     return float(add_over_workers(session, total)) / (num_steps * session.world_size)
 
 
@@ -68,6 +76,7 @@ def train_step(session: Session, images: Tensor, labels_B: Tensor) -> Tensor:
     with torch.autocast(session.device.type, torch.bfloat16, enabled=session.plan.recipe.precision == "bf16"):
         loss: Tensor = session.step_module(images, labels_B)
     loss.backward()  # type: ignore[no-untyped-call]
+    session.health.check(loss)
     session.optimizer.step()
     session.optimizer.zero_grad(set_to_none=True)
     return loss.detach()
