@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from pipeline.training.spikes import MIN_STEPS, SpikeDetector
+from pipeline.training.spikes import MIN_STEPS, SMALLEST, SpikeDetector
 
 
 def _spikes(losses):
@@ -35,9 +35,13 @@ def test_less_than_twice_the_usual_loss_is_no_spike(factor):
     assert _spikes([1.0] * 50 + [factor]) == []
 
 
+def test_a_loss_of_zero_is_no_error():
+    assert _spikes([0.0] * 30 + [1.0]) == [(30, SMALLEST)]
+
+
 def test_losses_that_scatter_over_decades_are_no_spikes():
     draw = random.Random(0)
-    assert _spikes([0.01 * draw.uniform(0, 3) for _ in range(1000)]) == []
+    assert _spikes([0.01 * draw.lognormvariate(0, 1) for _ in range(1000)]) == []
 
 
 def test_a_falling_loss_is_no_spike():
