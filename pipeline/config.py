@@ -129,11 +129,26 @@ class TrainingConfig(Section):
     )
     compile: bool = Field(False, description="torch.compile the training step")
     sync_batch_norm: bool = Field(False, description="GPUs only: BatchNorm sees the images of all workers")
+    keep_checkpoints: Annotated[int, Field(ge=2)] = Field(
+        2,
+        description="best checkpoints kept beside the latest; at least 2, lest a broken one be all",
+    )
+    best_by: Literal["score", "full/top1", "base/top1", "full/loss", "base/loss"] = Field(
+        "score", description="validation metric of the best checkpoint; score: hypervolume of the profiles"
+    )
+    deterministic: bool = Field(
+        False, description="same weights bit for bit in every run on the same machine; slower on a GPU"
+    )
 
     @property
     def micro_batch_size(self) -> int:
         """Images that all workers together compute at a time."""
         return self.batch_size // self.accumulation_steps
+
+    @property
+    def best_is(self) -> Literal["max", "min"]:
+        """Whether the best checkpoint has the largest or the smallest value of `best_by`."""
+        return "min" if self.best_by.endswith("/loss") else "max"
 
     @property
     def num_loader_workers(self) -> int:

@@ -1,10 +1,17 @@
 """Sections of the job file that say what the network learns from: labels, itself, and varied images."""
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from pipeline.section import Count, Fraction, NotNegative, Positive, Section, Share
+
+TRIVIAL = "trivial"
+"""The policy that is torchvision's: TrivialAugment (Mueller and Hutter 2021, arXiv:2103.10158)."""
+
+POLICIES = rf"(rand|augmix|3a|original|originalr|v0|v0r)(-\w[\w.]*)*$|{TRIVIAL}$"
+"""How timm's policies are written, and ours."""
 
 Students = Literal["base", "base_and_sampled", "sampled"]
 StudentLabels = Literal["none", "fading", "only"]
@@ -75,6 +82,11 @@ class AugmentationConfig(Section):
     @model_validator(mode="after")
     def _settings_have_an_effect(self) -> Self:
         self.refuse_without_effect({"mix_probability": self.mixes}, "without mixup or cutmix")
+        if self.policy is not None and not re.match(POLICIES, self.policy):
+            raise ValueError(
+                f"policy must be {TRIVIAL} or a name of timm's, got {self.policy!r}; "
+                "rand-m9-mstd0.5-inc1 is usual"
+            )
         has_both = self.mixup > 0 and self.cutmix > 0
         self.refuse_without_effect({"cutmix_probability": has_both}, "without both mixup and cutmix")
         return self

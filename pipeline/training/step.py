@@ -63,6 +63,10 @@ class SelfDistillation(nn.Module):
         super_loss = self.criterion(traces[full].logits, targets)
         return self.rule.alpha * super_loss + (1 - self.rule.alpha) * torch.stack(losses).mean()
 
+    def compile_passes(self) -> None:
+        """Compile the pass of each depth on its own, for `backward_in_turns`."""
+        self._trace = torch.compile(self._trace)  # type: ignore[method-assign]
+
     def backward_in_turns(
         self,
         images: Tensor,

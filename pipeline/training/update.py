@@ -17,19 +17,12 @@ from torch.optim import Optimizer
 
 from pipeline.config import TrainingConfig
 from pipeline.networks import DepthProfile
+from pipeline.precision import autocast
 
 from .step import SelfDistillation
 
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
 Part = tuple[Tensor, Tensor]
 """Images of shape (B, channels, height, width), and labels (B,) or shares of the classes (B, classes)."""
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return the context in which forward passes of a precision run; nothing changes with float32."""
-    dtype = AUTOCAST.get(precision, torch.bfloat16)
-    return torch.autocast(device.type, dtype, enabled=precision in AUTOCAST)
 
 
 class Updater:

@@ -5,11 +5,13 @@ import copy
 import pytest
 import timm
 import torch
+from timm.models import group_parameters
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.networks.families import FAMILIES
-from pipeline.training.distillation import SelfDistillation
+from pipeline.recipe import DistillationConfig
+from pipeline.training.step import SelfDistillation
 from tests.networks.instances import INSTANCES
 from tests.networks.training import as_after_some_training
 
@@ -71,6 +73,17 @@ def test_a_pooled_state_has_one_number_a_channel_of_its_stage(network, images):
     assert {state.shape[1] for state in pooled[:-1]} <= known
 
 
+def test_a_skip_aware_norm_is_in_the_layer_of_its_norm(network):
+    if not hasattr(network.backbone, "group_matcher"):
+        pytest.skip("timm does not order the layers of this class")
+    layers = group_parameters(network, network.group_matcher(), reverse=True)
+    own = group_parameters(network.backbone, network.backbone.group_matcher(), reverse=True)
+    for name, _ in network.named_parameters():
+        of, _, path = name.partition(".")
+        assert layers[name] == layers[f"backbone.{path}"], of
+    assert [layers[f"backbone.{path}"] for path in own] == list(own.values())
+
+
 @torch.no_grad()
 def test_no_two_profiles_agree(network, images):
     outputs = network.forward_profiles(images, network.profiles)
@@ -81,8 +94,8 @@ def test_no_two_profiles_agree(network, images):
 def test_one_training_step_gives_every_parameter_a_finite_gradient(description, images):
     torch.manual_seed(0)
     network = description.build().train()
-    step = SelfDistillation(network, alpha=0.5, temperature=1.0, label_smoothing=0.0)
-    step(images, torch.tensor([0, 1])).backward()
+    step = SelfDistillation(network, DistillationConfig(), nn.CrossEntropyLoss())
+    step(images, torch.tensor([0, 1]), network.extremes[1:]).backward()
     gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
     assert [name for name, gradient in gradients.items() if gradient is None] == []
     assert [name for name, gradient in gradients.items() if not gradient.isfinite().all()] == []
