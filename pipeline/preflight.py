@@ -19,7 +19,7 @@ from pipeline.networks.profiles import StageSize
 from pipeline.registry.register import check_model_name
 from pipeline.registry.store import connect
 from pipeline.survey import explain
-from pipeline.training.plan import describe_network
+from pipeline.training.plan import describe_network, describe_teacher
 from search_spaces import load_space
 
 TRACKING_TIMEOUT_S = 8
@@ -51,6 +51,7 @@ def find_problems(job: Job, *, stand_ins: Collection[str] = ()) -> list[str]:
     network, problems = (None, []) if "backbone.name" in stand_ins else _try_network(job)
     if network is not None:
         problems += _pretrained_problems(job) + _layer_problems(job, network)
+    problems += _teacher_problems(job)
     if "data.train" not in stand_ins:
         problems += _data_problems(job)
     problems += placement_problems(job, capacity())
@@ -115,6 +116,18 @@ def _pretrained_problems(job: Job) -> list[str]:
         check_source(describe_network(job, num_classes=2), job.backbone.pretrained)
     except PretrainedError as error:
         return [f"backbone: {error}"]
+    return []
+
+
+def _teacher_problems(job: Job) -> list[str]:
+    """Return what is wrong with the teacher; whether it knows the classes is seen with the data."""
+    teacher, description = job.distillation.teacher, describe_teacher(job, num_classes=2)
+    if teacher is None or description is None:
+        return []
+    try:
+        check_source(description, True if teacher.weights is True else str(teacher.weights))
+    except ValueError as error:
+        return [f"distillation.teacher: {error}"]
     return []
 
 
