@@ -33,10 +33,11 @@ from pipeline.registry.tracking import JobRun
 from pipeline.reporting import EpochLog, Reporter, TrialLog, log_history
 from pipeline.search.driver import run_search
 from pipeline.search.result import SearchResult
-from pipeline.training.checkpoint import EpochReport, History, load_weights
+from pipeline.training.checkpoint import EpochReport, History, load_weights, read_history
 from pipeline.training.initial_weights import GivenWeights, store_initial_weights
 from pipeline.training.plan import TrainingPlan, describe_network, describe_teacher, plan_training
 from pipeline.training.progress import open_board, watching
+from pipeline.training.students import trained_profiles
 from pipeline.training.trainer import TrainingResult, resources_per_worker, run_training
 
 
@@ -277,6 +278,8 @@ def evaluate_checkpoint(
         network,
         counted(),
         device=device,
+        trained=trained_profiles(network.profiles, plan.distillation),
+        weights="average" if read_history(checkpoint)[-1].uses_ema else "latest",
         latency_batch_size=latency_batch_size,
         latency_runs=latency_runs,
         on_latency=lambda done: board.advance.remote(0, len(batches) + done, num_steps),
