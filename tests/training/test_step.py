@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pipeline.networks import AdaptiveDepthNetwork, DepthProfile
+from pipeline.networks import DepthProfile
 from pipeline.recipe import DistillationConfig, TeacherConfig
 from pipeline.training.distillation import distillation_loss, feature_loss, unlearnt_share
 from pipeline.training.step import SelfDistillation
@@ -18,17 +18,8 @@ BASE, BETWEEN = DepthProfile("TTTT"), DepthProfile("FTFT")
 
 
 @pytest.fixture
-def network():
-    torch.manual_seed(0)
-    return AdaptiveDepthNetwork.from_timm(
-        "vit_tiny_patch16_224",
-        num_classes=3,
-        image_size=8,
-        patch_size=4,
-        depth=8,
-        embed_dim=8,
-        num_heads=1,
-    )
+def network(tiny_vit):
+    return tiny_vit()
 
 
 def _step(network, criterion=None, **rule):
