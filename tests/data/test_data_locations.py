@@ -36,7 +36,7 @@ def test_a_near_miss_of_a_path_is_suggested(image_folder):
 
 def test_a_file_of_another_kind_is_unsupported(tmp_path):
     (tmp_path / "images.zip").write_bytes(b"PK")
-    assert "images.zip'; name the folder" in only_problem(tmp_path / "images.zip")
+    assert "images.zip'; name the folder or file" in only_problem(tmp_path / "images.zip")
 
 
 def test_an_empty_folder_holds_no_images(tmp_path):

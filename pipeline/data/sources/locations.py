@@ -1,37 +1,52 @@
 """From the text a user writes to the source it names, and the cheap check that it can be opened."""
 
 import difflib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.data.sources.base import ImageSource
 from pipeline.data.sources.digits import LOCATION as DIGITS_LOCATION
 from pipeline.data.sources.digits import DigitsSource
 from pipeline.data.sources.folder import FolderSource, check_folder
+from pipeline.data.sources.huggingface import HuggingFaceSource, check_hugging_face, is_saved_to_disk
 from pipeline.data.sources.parquet import ParquetSource
-from pipeline.data.sources.parquet_files import check_parquet, find_parquet_files, is_pattern
+from pipeline.data.sources.parquet_files import check_parquet
+from pipeline.data.sources.shard_files import find_shards, is_pattern
+from pipeline.data.sources.tar import TarSource, check_tars
 from pipeline.errors import RequestError
 
 _KINDS = (
-    f"{DIGITS_LOCATION!r}, a folder with one sub-folder a class, a .parquet file, a folder of .parquet files "
-    "or a pattern such as 'data/train-*.parquet'"
+    f"{DIGITS_LOCATION!r}, a folder with one sub-folder a class, .parquet or .tar files (one, a folder of "
+    "them, or a pattern such as 'data/train-*.parquet'), or a Hugging Face data set saved to disk"
 )
+
+_SHARDS: dict[str, tuple[Callable[[str], ImageSource], Callable[[Sequence[Path]], list[str]]]] = {
+    ".parquet": (ParquetSource, check_parquet),
+    ".tar": (TarSource, check_tars),
+}
 
 
 def open_source(location: str) -> ImageSource:
     """Return the source at a location; labels are read now, images when they are asked for.
 
     Args:
-        location: `builtin:digits`, an image folder, a .parquet file, a folder of them, or a pattern for them.
+        location: `builtin:digits`, an image folder, .parquet or .tar files (one, a folder of them, or a
+            pattern), or the folder that a Hugging Face data set was saved to.
 
     Raises:
-        RequestError: If `check_location` finds a problem.
+        RequestError: If `check_location` finds a problem, or a tar shard turns out to be broken.
     """
     if problems := check_location(location):
         raise RequestError(problems)
     location = resolve_location(location)
     if location == DIGITS_LOCATION:
         return DigitsSource()
-    return ParquetSource(location) if find_parquet_files(Path(location)) else FolderSource(location)
+    if is_saved_to_disk(Path(location)):
+        return HuggingFaceSource(location)
+    for suffix, (source_type, _) in _SHARDS.items():
+        if find_shards(Path(location), suffix):
+            return source_type(location)
+    return FolderSource(location)
 
 
 def resolve_location(location: str) -> str:
@@ -53,14 +68,21 @@ def check_location(location: str) -> list[str]:
         return [] if location == DIGITS_LOCATION else [_unsupported(location)]
     path = Path(resolve_location(location))
     try:
-        files = find_parquet_files(path)
-        if files:
-            return check_parquet(files)
-        if path.is_dir():
-            return check_folder(path)
-        return [_unsupported(location) if path.exists() else _missing(location, path)]
+        return _check_path(location, path)
     except PermissionError as err:
         return [f"data must be readable, {str(err.filename)!r} is not ({err.strerror}); grant the access"]
+
+
+def _check_path(location: str, path: Path) -> list[str]:
+    """Return what keeps a path from being opened."""
+    if is_saved_to_disk(path):
+        return check_hugging_face(path)
+    for suffix, (_, check) in _SHARDS.items():
+        if files := find_shards(path, suffix):
+            return check(files)
+    if path.is_dir():
+        return check_folder(path)
+    return [_unsupported(location) if path.exists() else _missing(location, path)]
 
 
 def _unsupported(location: str) -> str:
@@ -68,14 +90,14 @@ def _unsupported(location: str) -> str:
     if location.startswith("builtin:"):
         hint = f"did you mean {DIGITS_LOCATION!r}?"
     else:
-        hint = "copy the data to a local path" if "://" in location else "name the folder or .parquet file"
+        hint = "copy the data to a local path" if "://" in location else "name the folder or file of images"
     return f"a data location must be {_KINDS}; got {location!r}; {hint}"
 
 
 def _missing(location: str, path: Path) -> str:
     """Return the message for a path that is not there, with the nearest name beside it."""
     if is_pattern(path):
-        return f"a data pattern must match .parquet files, {location!r} matches none; correct it"
+        return f"a data pattern must match .parquet or .tar files, {location!r} matches none; correct it"
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, siblings, n=1)
     hint = f"did you mean {str(path.with_name(near[0]))!r}?" if near else "correct the path"

@@ -1,4 +1,4 @@
-"""Which Parquet files a location means, and the check of their footers."""
+"""The check of Parquet files: readable footers, the right columns, one part of a data set."""
 
 import re
 from collections.abc import Sequence
@@ -9,22 +9,6 @@ import pyarrow.parquet as pq
 
 # Hugging Face: train-00000-of-00002[-hash].parquet
 _SPLIT_OF_A_SHARD = re.compile(r"^(.+)-\d{5}-of-\d{5}")
-
-
-def find_parquet_files(path: Path) -> list[Path]:
-    """Return the file itself, the .parquet files directly in a folder, or those a pattern matches; sorted."""
-    if path.is_dir():
-        found = path.glob("*.parquet")
-    elif is_pattern(path):
-        found = path.parent.glob(path.name)
-    else:
-        return [path] if path.suffix == ".parquet" and path.exists() else []
-    return sorted(file for file in found if file.suffix == ".parquet" and not file.name.startswith("."))
-
-
-def is_pattern(path: Path) -> bool:
-    """Return whether the last part of a path stands for several files."""
-    return not path.exists() and any(letter in path.name for letter in "*?[")
 
 
 def check_parquet(files: Sequence[Path]) -> list[str]:
