@@ -13,9 +13,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from pipeline.errors import RequestError
@@ -41,7 +50,9 @@ class Section(BaseModel):
 class DataConfig(Section):
     """Which images to learn from."""
 
-    train: str = Field(description="builtin:digits, a folder with one sub-folder a class, or Parquet file(s)")
+    train: str = Field(
+        description="builtin:digits, or a path or s3:// location: class folders, Parquet, tar, saved data set"
+    )
     validation: str | None = Field(
         None, description="held-out images; without it a part of train is held out"
     )
@@ -64,6 +75,31 @@ class DataConfig(Section):
         if self.bad_items == "fail" and self.is_changed("max_bad_fraction"):
             raise ValueError("max_bad_fraction has no effect with bad_items: fail; write bad_items: skip")
         return self
+
+
+class S3Config(Section):
+    """How to reach an S3-compatible store; credentials come from the environment or ~/.aws alone."""
+
+    endpoint_url: str | None = Field(
+        None, description="such as http://minio:9000; without it AWS_ENDPOINT_URL, else Amazon"
+    )
+    region: str | None = Field(None, description="without it AWS_REGION or ~/.aws/config")
+    addressing_style: Literal["auto", "path", "virtual"] = Field(
+        "auto", description="path: bucket behind the host, as many other stores need; virtual: before it"
+    )
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _endpoint_is_a_plain_address(cls, value: str | None) -> str | None:
+        address = urlsplit(value or "http://any")
+        if "@" in address.netloc or address.query:
+            raise ValueError(
+                "endpoint_url must hold no credentials, the one given does; set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+            )
+        if address.scheme not in ("http", "https") or not address.hostname:
+            raise ValueError(f"endpoint_url must be http(s)://HOST[:PORT], got {value!r}; correct it")
+        return value
 
 
 class BackboneConfig(Section):
@@ -196,6 +232,17 @@ class Job(Section):
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="how latencies are measured")
     registry: RegistryConfig = Field(description="where the result is registered")
     storage: str = Field("runs", description="folder for checkpoints, results and the embedded MLflow")
+    s3: S3Config = Field(S3Config(), description="how s3:// locations are reached")
+
+    @field_validator("s3")
+    @classmethod
+    def _s3_has_an_effect(cls, value: S3Config, info: ValidationInfo) -> S3Config:
+        data: DataConfig | None = info.data.get("data")
+        locations = (data.train, data.validation or "") if data else ("s3://",)
+        is_used = any(text.startswith("s3://") for text in (*locations, info.data.get("storage", "")))
+        if value != S3Config() and not is_used:
+            raise ValueError("the settings have no effect without an s3:// location; leave them out")
+        return value
 
     @property
     def folder(self) -> Path:

@@ -105,6 +105,7 @@ def prepare_images(job: Job, folder: JobFolder, reporter: Reporter) -> None:
         seed=job.seed,
         bad_items=data.bad_items,
         max_bad_fraction=data.max_bad_fraction,
+        s3=job.s3,
         on_progress=lambda done, total: reporter.advance("checking images", done, total),
     )
     for problem in plan.skipped:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from pipeline.config import S3Config
 from pipeline.data.data_plan import DataPlan
 from pipeline.data.random_state import kept_random_state, mix_seed, seed_transforms
 from pipeline.data.sources import ImageSource, open_source
@@ -46,6 +47,7 @@ class ImageDataset(Dataset[Sample]):
         seed: With a seed, an image's augmentation follows from seed, epoch and row, and the random state of
             the process stays as it was. None for transforms without chance.
         fingerprint: State of the files that the rows belong to; None if they may be any.
+        s3: How to reach the store of an s3:// location; None for boto3's own defaults.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class ImageDataset(Dataset[Sample]):
         *,
         seed: int | None = None,
         fingerprint: str | None = None,
+        s3: S3Config | None = None,
     ) -> None:
         self._location = location
         self._rows = rows
@@ -64,6 +67,7 @@ class ImageDataset(Dataset[Sample]):
         self._transform = transform
         self._seed = seed
         self._fingerprint = fingerprint
+        self._s3 = s3
         self._source: ImageSource | None = None
 
     def __len__(self) -> int:
@@ -98,7 +102,7 @@ class ImageDataset(Dataset[Sample]):
             JobError: If names or sizes of its files differ from those that were checked.
         """
         if self._source is None:
-            source = open_source(self._location)
+            source = open_source(self._location, self._s3, self._fingerprint)
             if self._fingerprint and not has_same_layout(self._fingerprint, source.fingerprint):
                 raise JobError(
                     f"data must stay as it was checked, names or sizes of the files in {self._location!r} "
@@ -214,6 +218,7 @@ def train_loader(
         transform,
         seed=seed,
         fingerprint=plan.train_fingerprint,
+        s3=plan.s3,
     )
     sampler = GlobalBatchSampler(
         len(dataset), batch_size=batch_size, rank=rank, world_size=world_size, seed=seed
@@ -254,6 +259,7 @@ def validation_loader(
         plan.validation_labels[rank::world_size],
         transform,
         fingerprint=plan.train_fingerprint if is_split else plan.validation_fingerprint,
+        s3=plan.s3,
     )
     return DataLoader(dataset, batch_size=batch_size, **_loader_settings(dataset, num_loader_workers))
 

@@ -3,10 +3,12 @@
 import logging
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
+from pipeline.config import S3Config
 from pipeline.data import stratified
 from pipeline.data.bad_items import BadItemRule
 from pipeline.data.data_plan import DataPlan
@@ -20,6 +22,7 @@ from pipeline.data.inspection import (
 )
 from pipeline.data.sources import ImageSource, check_location, open_source, resolve_location
 from pipeline.errors import RequestError
+from pipeline.object_store import is_s3
 
 __all__ = ["DataPlan", "check_location", "prepare_data"]
 
@@ -37,6 +40,7 @@ def prepare_data(
     seed: int,
     bad_items: Literal["fail", "skip"],
     max_bad_fraction: float,
+    s3: S3Config | None = None,
     on_progress: Progress | None = None,
 ) -> DataPlan:
     """Return which images train and which validate, after every one of them was decoded once.
@@ -52,10 +56,12 @@ def prepare_data(
             `skip`ped.
         max_bad_fraction: With `skip`, the largest part of a location's images that may be left out, in [0,
             1].
+        s3: How to reach the store of s3:// locations; None for boto3's own defaults.
         on_progress: Called in this thread as images are done.
 
     Raises:
         RequestError: If the data cannot be used; lists all problems, bad images and labels by file or row.
+        JobError: If an object store fails while its images are copied to this machine.
     """
     rule = BadItemRule(bad_items, max_bad_fraction)
     locations = [train] if validation is None else [train, validation]
@@ -63,10 +69,10 @@ def prepare_data(
         [
             *rule.problems(),
             *_request_problems(train, validation, validation_fraction),
-            *(problem for location in locations for problem in check_location(location)),
+            *(problem for location in locations for problem in check_location(location, s3)),
         ]
     )
-    sources = [open_source(location) for location in locations]
+    sources = [open_source(location, s3) for location in locations]
     _raise_if_any(one_class_problem(sources[0]))
     class_names = classes_to_learn(sources[0], rule)
     inspections = _inspect(sources, class_names, on_progress or _silent)
@@ -75,6 +81,8 @@ def prepare_data(
         plan = _split_plan(inspections[0], class_names, validation_fraction=validation_fraction, seed=seed)
     else:
         plan = _given_plan(inspections[0], inspections[1], class_names)
+    if any(map(is_s3, locations)):
+        plan = replace(plan, s3=s3 or S3Config())
     _log_plan(plan)
     return plan
 

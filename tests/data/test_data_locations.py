@@ -20,7 +20,7 @@ def test_a_location_must_be_given(location):
     ("location", "way_out"),
     [
         ("builtin:digit", "did you mean 'builtin:digits'?"),
-        ("s3://bucket/data", "copy the data to a local path"),
+        ("gs://bucket/data", "copy the data to a local path or to s3://"),
     ],
 )
 def test_an_unknown_kind_shows_the_way_out(location, way_out):

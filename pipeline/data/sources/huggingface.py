@@ -9,13 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
+from pipeline.data.file_kinds import SAVED_INFO, SAVED_SPLITS, SAVED_STATE
 from pipeline.data.sources.arrow_images import ArrowImages
 from pipeline.data.sources.base import UnreadableImageError, decode_image
 from pipeline.data.sources.fingerprints import file_facts, fingerprint_of
 from pipeline.data.sources.labels import index_labels, raw_label_text
 from pipeline.data.sources.parquet_files import label_kind
-
-_STATE, _INFO, _SPLITS = "state.json", "dataset_info.json", "dataset_dict.json"
 
 
 class HuggingFaceSource:
@@ -82,20 +81,20 @@ class HuggingFaceSource:
 
 def is_saved_to_disk(path: Path) -> bool:
     """Return whether a path is a folder that `save_to_disk` wrote, of one data set or of several splits."""
-    return (path / _STATE).is_file() or (path / _SPLITS).is_file()
+    return (path / SAVED_STATE).is_file() or (path / SAVED_SPLITS).is_file()
 
 
 def data_files(root: Path) -> list[Path]:
     """Return the Arrow files of a saved data set; raises ValueError if its description is not one."""
     try:
-        state = json.loads((root / _STATE).read_text())
+        state = json.loads((root / SAVED_STATE).read_text())
         names = [entry["filename"] for entry in state["_data_files"]]
     except (OSError, ValueError, KeyError, TypeError) as err:
-        raise ValueError(f"{_STATE} does not list data files ({err})") from err
+        raise ValueError(f"{SAVED_STATE} does not list data files ({err})") from err
     if state.get("_indices_data_files"):
         raise ValueError("its rows are chosen by an index file")
     if outside := [name for name in names if Path(name).name != name]:
-        raise ValueError(f"{_STATE} names a file outside the folder, {outside[0]!r}")
+        raise ValueError(f"{SAVED_STATE} names a file outside the folder, {outside[0]!r}")
     return [root / name for name in names]
 
 
@@ -105,7 +104,7 @@ def check_hugging_face(root: Path) -> list[str]:
     Args:
         root: A folder for which `is_saved_to_disk` holds.
     """
-    if not (root / _STATE).is_file():
+    if not (root / SAVED_STATE).is_file():
         return [_splits_problem(root)]
     try:
         files, features = data_files(root), _features(root)
@@ -123,7 +122,7 @@ def check_hugging_face(root: Path) -> list[str]:
 
 def _splits_problem(root: Path) -> str:
     """Return the message for a folder of splits, which are data sets of their own."""
-    folders = sorted(entry.name for entry in root.iterdir() if (entry / _STATE).is_file())
+    folders = sorted(entry.name for entry in root.iterdir() if (entry / SAVED_STATE).is_file())
     split = "train" if "train" in folders or not folders else folders[0]
     return (
         f"a data location must be one split of a Hugging Face data set, {str(root)!r} holds several "
@@ -153,10 +152,10 @@ def _map_table(file: Path) -> pa.Table:
 def _features(root: Path) -> dict[str, dict[str, Any]]:
     """Return the description of every column; raises ValueError if there is none."""
     try:
-        features = json.loads((root / _INFO).read_text())["features"]
+        features = json.loads((root / SAVED_INFO).read_text())["features"]
         return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
-        raise ValueError(f"{_INFO} does not describe the columns ({err})") from err
+        raise ValueError(f"{SAVED_INFO} does not describe the columns ({err})") from err
 
 
 def _image_column(features: dict[str, dict[str, Any]]) -> str:
@@ -165,7 +164,7 @@ def _image_column(features: dict[str, dict[str, Any]]) -> str:
     if "image" in found or len(found) == 1:
         return "image" if "image" in found else found[0]
     raise ValueError(
-        f"{_INFO} must name one column of the feature Image, it names {', '.join(found) or 'none'}"
+        f"{SAVED_INFO} must name one column of the feature Image, it names {', '.join(found) or 'none'}"
     )
 
 
@@ -174,4 +173,4 @@ def _label_column(features: dict[str, dict[str, Any]]) -> str:
     found = [name for name, feature in features.items() if feature.get("_type") == "ClassLabel"]
     if "label" in features or len(found) == 1:
         return "label" if "label" in features else found[0]
-    raise ValueError(f"{_INFO} must name one column of labels, it names {', '.join(found) or 'none'}")
+    raise ValueError(f"{SAVED_INFO} must name one column of labels, it names {', '.join(found) or 'none'}")

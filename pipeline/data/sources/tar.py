@@ -13,14 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
+from pipeline.data.file_kinds import CLASS_FILE
 from pipeline.data.sources.base import UnreadableImageError, decode_image
 from pipeline.data.sources.fingerprints import file_facts, fingerprint_of
 from pipeline.data.sources.labels import index_labels, raw_label_text
 from pipeline.data.sources.shard_files import find_shards
 from pipeline.data.sources.tar_index import NO_IMAGE, load_index
-
-CLASS_FILE = "classes.txt"
-"""Beside the shards: one class name a line, the first for label 0."""
 
 _MAX_OPEN_SHARDS = 256  # chosen: a quarter of the usual limit of open files; further ones are opened a read
 _PARTS_OF_A_SET = {

@@ -15,7 +15,7 @@ from typing import IO, NamedTuple
 import pyarrow as pa
 
 from pipeline.data.cache import cache_folder, write_once
-from pipeline.data.sources.folder import IMAGE_SUFFIXES
+from pipeline.data.file_kinds import IMAGE_SUFFIXES
 from pipeline.errors import RequestError
 
 NO_IMAGE = -1
