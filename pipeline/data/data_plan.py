@@ -38,6 +38,8 @@ class DataPlan:
         validation_labels: Their labels.
         train_fingerprint: State of the training files when they were checked.
         validation_fingerprint: State of the validation files; None if split from the training location.
+        train_decoded_bytes: Size of all images of the training location as pixels.
+        validation_decoded_bytes: Likewise of the validation location; 0 if split from the training location.
         s3: How every worker reaches the store of s3:// locations; None without such locations.
         skipped: One line an item left out by the rule for bad items, opening with its file or row.
     """
@@ -51,6 +53,8 @@ class DataPlan:
     validation_labels: IntArray
     train_fingerprint: str
     validation_fingerprint: str | None
+    train_decoded_bytes: int = 0
+    validation_decoded_bytes: int = 0
     s3: S3Config | None = None
     skipped: tuple[str, ...] = ()
 

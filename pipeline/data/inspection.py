@@ -25,11 +25,13 @@ class Inspection:
         source: The images.
         labels: Index into the classes to be learnt a row, or `UNKNOWN_LABEL`; shape (rows,).
         bad: Rows that cannot be used.
+        decoded_bytes: Size of all images as pixels.
     """
 
     source: ImageSource
     labels: IntArray
     bad: BadItems
+    decoded_bytes: int
 
     @property
     def rows(self) -> IntArray:
@@ -56,8 +58,10 @@ def inspect_source(
     labels = match_labels(source, class_names)
     bad = find_unknown_labels(source, labels, class_names)
     on_images(len(bad))
-    bad |= find_unreadable_images(source, np.flatnonzero(labels >= 0).tolist(), on_images)
-    return Inspection(source, labels, dict(sorted(bad.items())))
+    unreadable, decoded_bytes = find_unreadable_images(
+        source, np.flatnonzero(labels >= 0).tolist(), on_images
+    )
+    return Inspection(source, labels, dict(sorted((bad | unreadable).items())), decoded_bytes)
 
 
 def match_labels(source: ImageSource, class_names: Sequence[str]) -> IntArray:

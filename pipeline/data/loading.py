@@ -18,6 +18,7 @@ from pipeline.config import S3Config
 from pipeline.data.data_plan import DataPlan
 from pipeline.data.random_state import kept_random_state, mix_seed, seed_transforms
 from pipeline.data.sources import ImageSource, open_source
+from pipeline.data.sources.decoded import keep_decoded
 from pipeline.data.sources.fingerprints import has_same_layout
 from pipeline.data.transforms import Transform
 from pipeline.errors import JobError
@@ -48,6 +49,7 @@ class ImageDataset(Dataset[Sample]):
             the process stays as it was. None for transforms without chance.
         fingerprint: State of the files that the rows belong to; None if they may be any.
         s3: How to reach the store of an s3:// location; None for boto3's own defaults.
+        decoded_bytes: Size of all images of the location as pixels, which decides whether they are kept so.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class ImageDataset(Dataset[Sample]):
         seed: int | None = None,
         fingerprint: str | None = None,
         s3: S3Config | None = None,
+        decoded_bytes: int | None = None,
     ) -> None:
         self._location = location
         self._rows = rows
@@ -68,6 +71,7 @@ class ImageDataset(Dataset[Sample]):
         self._seed = seed
         self._fingerprint = fingerprint
         self._s3 = s3
+        self._decoded_bytes = decoded_bytes
         self._source: ImageSource | None = None
 
     def __len__(self) -> int:
@@ -108,7 +112,7 @@ class ImageDataset(Dataset[Sample]):
                     f"data must stay as it was checked, names or sizes of the files in {self._location!r} "
                     "have changed since or differ on this machine; restore them, or prepare the data again"
                 )
-            self._source = source
+            self._source = keep_decoded(source, self._decoded_bytes)
         return self._source
 
     def _read_seeded(self, sample: SampleKey, seed: int) -> Sample:
@@ -219,6 +223,7 @@ def train_loader(
         seed=seed,
         fingerprint=plan.train_fingerprint,
         s3=plan.s3,
+        decoded_bytes=plan.train_decoded_bytes,
     )
     sampler = GlobalBatchSampler(
         len(dataset), batch_size=batch_size, rank=rank, world_size=world_size, seed=seed
@@ -260,6 +265,7 @@ def validation_loader(
         transform,
         fingerprint=plan.train_fingerprint if is_split else plan.validation_fingerprint,
         s3=plan.s3,
+        decoded_bytes=plan.train_decoded_bytes if is_split else plan.validation_decoded_bytes,
     )
     return DataLoader(dataset, batch_size=batch_size, **_loader_settings(dataset, num_loader_workers))
 

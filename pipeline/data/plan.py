@@ -171,6 +171,7 @@ def _split_plan(
         validation_labels=labels[validation],
         train_fingerprint=source.fingerprint,
         validation_fingerprint=None,
+        train_decoded_bytes=inspection.decoded_bytes,
         skipped=(*inspection.bad.values(), *_left_out(source, class_names)),
     )
 
@@ -201,6 +202,8 @@ def _given_plan(training: Inspection, validation: Inspection, class_names: tuple
         validation_labels=validation.labels[validation.rows],
         train_fingerprint=training.source.fingerprint,
         validation_fingerprint=validation.source.fingerprint,
+        train_decoded_bytes=training.decoded_bytes,
+        validation_decoded_bytes=validation.decoded_bytes,
         skipped=(
             *training.bad.values(),
             *validation.bad.values(),

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from pipeline.data.cache import cache_folder, write_once
 
-IN_MEMORY_LIMIT_BYTES = 1 << 30
-"""Parquet files that are larger together go through the cache folder; chosen: eight ranks then hold 8 GiB."""
+IN_MEMORY_LIMIT_BYTES = 1 << 27
+"""Parquet files that are larger together go through the cache folder; chosen: eight ranks then hold 1 GiB."""
 
 
 class ArrowImages:
