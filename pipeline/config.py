@@ -57,6 +57,9 @@ class DataConfig(Section):
         None, description="held-out images; without it a part of train is held out"
     )
     validation_fraction: Fraction = Field(0.1, description="share of train held out, stratified by class")
+    cache_limit_gib: Annotated[float, Field(gt=0)] = Field(
+        200.0, description="larger Parquet or S3 shards are streamed, not kept whole on every machine"
+    )
     image_size: Count = Field(224, description="height and width in pixels that the network sees")
     crop: Literal["random_resized", "pad", "none"] = Field(
         "random_resized",

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.data.sources import ImageSource, UnreadableImageError
+from pipeline.data.sources import Images, ImageSource, UnreadableImageError
 
 BadItems = dict[int, str]
 """Row to the reason why its image cannot be used, the reason opening with its file or row."""
@@ -80,7 +80,7 @@ def find_unknown_labels(
 
 
 def find_unreadable_images(
-    source: ImageSource, rows: Sequence[int], on_images: Callable[[int], None]
+    source: Images, rows: Sequence[int], on_images: Callable[[int], None]
 ) -> tuple[BadItems, int]:
     """Return the rows whose image cannot be decoded, and the bytes of all others' pixels.
 
@@ -105,7 +105,7 @@ def find_unreadable_images(
     return bad, decoded_bytes
 
 
-def _decode(source: ImageSource, rows: Sequence[int]) -> tuple[BadItems, int]:
+def _decode(source: Images, rows: Sequence[int]) -> tuple[BadItems, int]:
     """Return what cannot be decoded of some rows, and the bytes of what can."""
     bad: BadItems = {}
     decoded_bytes = 0

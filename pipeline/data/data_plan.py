@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 from zipfile import BadZipFile
@@ -18,7 +18,18 @@ from pipeline.data import stratified
 IntArray = npt.NDArray[np.int64]
 
 _FORMAT = "skipline data plan 2"
-_ARRAYS = ("train_rows", "train_labels", "validation_rows", "validation_labels")
+_ARRAYS = (
+    "train_rows",
+    "train_labels",
+    "validation_rows",
+    "validation_labels",
+    "train_shard_rows",
+    "validation_shard_rows",
+)
+
+
+def _no_shards() -> IntArray:
+    return np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +51,9 @@ class DataPlan:
         validation_fingerprint: State of the validation files; None if split from the training location.
         train_decoded_bytes: Size of all images of the training location as pixels.
         validation_decoded_bytes: Likewise of the validation location; 0 if split from the training location.
+        train_shard_rows: Number of rows of every shard of the training location where it is streamed, else
+            empty; shape (shards,).
+        validation_shard_rows: Likewise of the validation location.
         s3: How every worker reaches the store of s3:// locations; None without such locations.
         skipped: One line an item left out by the rule for bad items, opening with its file or row.
     """
@@ -55,6 +69,8 @@ class DataPlan:
     validation_fingerprint: str | None
     train_decoded_bytes: int = 0
     validation_decoded_bytes: int = 0
+    train_shard_rows: IntArray = field(default_factory=_no_shards)
+    validation_shard_rows: IntArray = field(default_factory=_no_shards)
     s3: S3Config | None = None
     skipped: tuple[str, ...] = ()
 
@@ -143,7 +159,7 @@ class DataPlan:
     def _header(self) -> str:
         """Return everything but the arrays as JSON."""
         values: dict[str, Any] = {
-            field.name: getattr(self, field.name) for field in fields(self) if field.name not in _ARRAYS
+            entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name not in _ARRAYS
         }
         values["s3"] = None if self.s3 is None else self.s3.model_dump()
         return json.dumps({"format": _FORMAT, **values}, sort_keys=True)

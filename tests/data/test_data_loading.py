@@ -7,14 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.data.loading import (
-    GlobalBatchSampler,
-    ImageDataset,
-    SampleKey,
-    set_epoch,
-    train_loader,
-    validation_loader,
-)
+from pipeline.data.loading import ImageDataset, set_epoch, train_loader, validation_loader
+from pipeline.data.sampling import GlobalBatchSampler, SampleKey
 from pipeline.data.sources import UnreadableImageError, decoded, open_source
 from pipeline.data.transforms import Preprocessing, eval_transform, train_transform
 from pipeline.errors import JobError

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.data.sources import UnreadableImageError, check_location, open_source, tar
+from pipeline.data.sources.labels import as_integers
 from pipeline.errors import RequestError
 
 
@@ -135,5 +136,5 @@ def test_tar_shards_make_a_plan(prepare, tar_samples):
 
 
 def test_labels_are_text_unless_all_are_integers():
-    assert tar._typed(pa.array(["1", None, "x"])).to_pylist() == ["1", None, "x"]
-    assert tar._typed(pa.array(["1", None, "02"])).to_pylist() == [1, None, 2]
+    assert as_integers(pa.array(["1", None, "x"])).to_pylist() == ["1", None, "x"]
+    assert as_integers(pa.array(["1", None, "02"])).to_pylist() == [1, None, 2]

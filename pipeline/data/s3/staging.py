@@ -70,7 +70,7 @@ def stage(text: str, s3: S3Config, fingerprint: str | None = None) -> Staged:
     if fingerprint is not None and (_folder(location, fingerprint) / _DONE).exists():
         return Staged(_local_path(location, fingerprint), fingerprint)
     client = make_client(s3)
-    manifest = _list(client, location, s3)
+    manifest = list_manifest(client, location, s3)
     if fingerprint is not None and manifest.fingerprint != fingerprint:
         raise JobError(
             f"data must stay as it was checked, names, sizes or ETags of the objects in {str(location)!r} "
@@ -80,8 +80,8 @@ def stage(text: str, s3: S3Config, fingerprint: str | None = None) -> Staged:
     return Staged(_local_path(location, manifest.fingerprint), manifest.fingerprint)
 
 
-def _list(client: Any, location: S3Location, s3: S3Config) -> Manifest:  # noqa: ANN401
-    """Return what the location holds."""
+def list_manifest(client: Any, location: S3Location, s3: S3Config) -> Manifest:  # noqa: ANN401
+    """Return what a location holds; raises RequestError if it cannot be listed or holds no images."""
     try:
         objects = list(list_objects(client, location))
     except StoreError as err:

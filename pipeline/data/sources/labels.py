@@ -32,6 +32,14 @@ def index_labels(
     return tuple(map(str, seen)), indices.to_numpy().astype(np.int64)
 
 
+def as_integers(labels: pa.Array) -> pa.Array:
+    """Return labels given as text as integers where all of them are, else as they are."""
+    try:
+        return pc.cast(labels, pa.int64())
+    except pa.ArrowInvalid:
+        return labels
+
+
 def raw_label_text(raw_labels: pa.ChunkedArray | pa.Array, row: int) -> str:
     """Return a label as it stands in the file: `null`, `7`, `'cat'`."""
     value = raw_labels[row].as_py()

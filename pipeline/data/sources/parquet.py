@@ -6,6 +6,7 @@ Labels are read alone at once; image bytes only when the first image is asked fo
 import bisect
 import json
 import threading
+from collections.abc import Mapping
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -42,7 +43,7 @@ class ParquetSource:
         self._raw_labels = pa.chunked_array(
             [chunk for column in columns for chunk in column.chunks], columns[0].type
         )
-        declared = _declared_class_names(self._files[0])
+        declared = declared_class_names(pq.read_schema(self._files[0]).metadata)
         self.class_names, self.labels = index_labels(self._raw_labels, declared)
 
     def __reduce__(self) -> tuple[type["ParquetSource"], tuple[str]]:
@@ -98,11 +99,10 @@ def _label_column(file: Path) -> pa.ChunkedArray:
     return column.cast(pa.int64() if label_kind(column.type) == "integer" else pa.string())
 
 
-def _declared_class_names(file: Path) -> tuple[str, ...] | None:
-    """Return the names of a Hugging Face `ClassLabel`, None where the file declares none."""
-    metadata = pq.read_schema(file).metadata or {}
+def declared_class_names(metadata: Mapping[bytes, bytes] | None) -> tuple[str, ...] | None:
+    """Return the names of a Hugging Face `ClassLabel`, None where a schema's metadata declares none."""
     try:
-        names = json.loads(metadata[b"huggingface"])["info"]["features"]["label"]["names"]
+        names = json.loads((metadata or {})[b"huggingface"])["info"]["features"]["label"]["names"]
     except (KeyError, TypeError, ValueError):
         return None
     return tuple(map(str, names))

@@ -9,14 +9,12 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from PIL import Image
 
 from pipeline.data.file_kinds import CLASS_FILE
 from pipeline.data.sources.base import UnreadableImageError, decode_image
 from pipeline.data.sources.fingerprints import file_facts, fingerprint_of
-from pipeline.data.sources.labels import index_labels, raw_label_text
+from pipeline.data.sources.labels import as_integers, index_labels, raw_label_text
 from pipeline.data.sources.shard_files import find_shards
 from pipeline.data.sources.tar_index import NO_IMAGE, load_index
 
@@ -47,14 +45,12 @@ class TarSource:
         self._files = find_shards(Path(location), ".tar")
         self._class_file = self._files[0].parent / CLASS_FILE
         index = load_index(self._files, self.fingerprint)
-        self._raw_labels = _typed(index["label"].combine_chunks())
+        self._raw_labels = as_integers(index["label"].combine_chunks())
         self._names = index["name"]
         self._shards = index["shard"].to_numpy()
         self._offsets = index["offset"].to_numpy()
         self._num_bytes = index["num_bytes"].to_numpy()
-        self.class_names, self.labels = index_labels(
-            self._raw_labels, _declared_class_names(self._class_file)
-        )
+        self.class_names, self.labels = index_labels(self._raw_labels, read_class_file(self._class_file))
         self._reader = _ShardReader(self._files)
 
     def __reduce__(self) -> tuple[type["TarSource"], tuple[str]]:
@@ -129,15 +125,7 @@ def _close_all(descriptors: dict[int, int]) -> None:
         os.close(descriptor)
 
 
-def _typed(labels: pa.Array) -> pa.Array:
-    """Return labels as integers where all of them are, else as they are."""
-    try:
-        return pc.cast(labels, pa.int64())
-    except pa.ArrowInvalid:
-        return labels
-
-
-def _declared_class_names(file: Path) -> tuple[str, ...] | None:
+def read_class_file(file: Path) -> tuple[str, ...] | None:
     """Return the lines of `classes.txt`, None where there is no such file."""
     if not file.exists():
         return None

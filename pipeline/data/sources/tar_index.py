@@ -34,6 +34,15 @@ _LABEL_LIMIT_BYTES = 1 << 20  # chosen: a .json with more is no description of o
 _NUM_THREADS = 8  # chosen: scanning waits for the disk, or for the server of a shared one
 
 
+class TarSample(NamedTuple):
+    """One sample of a shard: its image (or `NO_IMAGE`) and its label as text, None where there is none."""
+
+    name: str
+    offset: int
+    num_bytes: int
+    label: str | None
+
+
 class _Part(NamedTuple):
     """One member of a sample."""
 
@@ -66,17 +75,17 @@ def _write_index(files: Sequence[Path], target: IO[bytes]) -> None:
     """Scan all shards and write what was found, shard by shard."""
     problems: list[str] = []
     with ThreadPoolExecutor(_NUM_THREADS) as pool, pa.ipc.new_file(target, _SCHEMA) as writer:
-        for shard, found in enumerate(pool.map(_scan, files)):
+        for shard, found in enumerate(pool.map(scan_shard, files)):
             if isinstance(found, str):
                 problems.append(found)
             else:
-                rows = [{"shard": shard, **row} for row in found]
+                rows = [{"shard": shard, **sample._asdict()} for sample in found]
                 writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=_SCHEMA))
     if problems:
         raise RequestError(problems)
 
 
-def _scan(file: Path) -> list[dict[str, str | int | None]] | str:
+def scan_shard(file: Path) -> list[TarSample] | str:
     """Return the samples of one shard in the order of their first members, or what is wrong with it."""
     samples: dict[str, _Sample] = {}
     try:
@@ -107,14 +116,14 @@ def _add(member: tarfile.TarInfo, samples: dict[str, _Sample]) -> None:
         samples.setdefault(str(path.parent / stem), {})[f".{suffix.lower()}"] = part
 
 
-def _rows(descriptor: int, samples: dict[str, _Sample]) -> Iterator[dict[str, str | int | None]]:
+def _rows(descriptor: int, samples: dict[str, _Sample]) -> Iterator[TarSample]:
     """Yield one row a sample that has an image or a class."""
     for stem, sample in samples.items():
         images = [part for suffix, part in sample.items() if suffix in IMAGE_SUFFIXES]
         if not images and ".cls" not in sample:
             continue
         image = images[0] if len(images) == 1 else _Part(stem, NO_IMAGE, 0)
-        yield {**image._asdict(), "label": _label(descriptor, sample)}
+        yield TarSample(*image, _label(descriptor, sample))
 
 
 def _label(descriptor: int, sample: _Sample) -> str | None:
