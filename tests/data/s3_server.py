@@ -1,7 +1,9 @@
 """A real S3 server on this machine, moto's, that can be told to refuse requests and to cut connections."""
 
 import os
+import signal
 import socket
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -124,3 +126,11 @@ def running() -> Iterator[Server]:
             server.shutdown()
             server.server_close()
             thread.join()
+
+
+if __name__ == "__main__":
+    # For benchmarks: a server in a process of its own, until it is ended; its address is the first line.
+    with running() as lasting:
+        sys.stdout.write(f"{lasting.url}\n")
+        sys.stdout.flush()
+        signal.pause()
