@@ -3,13 +3,15 @@
 Everything in it can be made again, so it may be deleted whenever no job runs.
 """
 
+import errno
 import fcntl
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+from pipeline.errors import JobError
 
 
 def cache_folder(kind: str) -> Path:
@@ -23,13 +25,29 @@ def write_once(target: Path, write: Callable[[IO[bytes]], None]) -> None:
     Args:
         target: Appears whole or not at all; its folder is made.
         write: Puts the content into an open file.
+
+    Raises:
+        JobError: If the cache folder cannot be written or is full.
     """
     if target.exists():
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     with node_lock(target.with_name(f"{target.name}.lock")):
         if not target.exists():
             _write_atomically(target, write)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder of the cache; raises JobError if it cannot be made or written."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as err:
+        raise JobError(
+            f"the cache folder must be one that can be written, {str(path)!r} is not ({err.strerror}); set "
+            "SKIPLINE_CACHE_DIR to another"
+        ) from err
 
 
 @contextmanager
@@ -45,12 +63,20 @@ def node_lock(path: Path) -> Iterator[None]:
 
 
 def _write_atomically(target: Path, write: Callable[[IO[bytes]], None]) -> None:
-    """Write beside the target, then take its name."""
-    with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".part", delete=False) as part:
-        try:
-            write(part)
-            part.flush()
-            Path(part.name).replace(target)
-        except BaseException:
-            Path(part.name).unlink(missing_ok=True)
+    """Write beside the target, then take its name; what a killed process has left there is written over."""
+    part = target.with_name(f"{target.name}.part")
+    try:
+        with part.open("wb") as file:
+            write(file)
+    except OSError as err:
+        part.unlink(missing_ok=True)
+        if err.errno != errno.ENOSPC:
             raise
+        raise JobError(
+            f"the cache folder must have room, the disk of {str(target.parent)!r} is full; free some or set "
+            "SKIPLINE_CACHE_DIR to a larger one"
+        ) from err
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    part.replace(target)

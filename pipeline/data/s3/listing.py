@@ -11,7 +11,7 @@ from pipeline.data.file_kinds import CLASS_FILE, IMAGE_SUFFIXES, SAVED_SPLITS, S
 from pipeline.object_store import S3Location
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class StoredObject:
     """One object, as a listing describes it.
 

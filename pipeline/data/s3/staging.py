@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.config import S3Config
-from pipeline.data.cache import cache_folder, node_lock
+from pipeline.data.cache import cache_folder, make_folder, node_lock
 from pipeline.data.s3.check import empty_problem
 from pipeline.data.s3.download import Tally, download
 from pipeline.data.s3.listing import (
@@ -94,7 +94,7 @@ def list_manifest(client: Any, location: S3Location, s3: S3Config) -> Manifest: 
 def _copy(client: Any, manifest: Manifest, s3: S3Config) -> None:  # noqa: ANN401
     """Bring all objects to this machine, unless they are there; one process at a time."""
     folder = _folder(manifest.location, manifest.fingerprint)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with node_lock(folder / "lock"):
         if (folder / _DONE).exists():
             return

@@ -18,7 +18,7 @@ from typing import IO
 import pyarrow as pa
 from PIL import Image
 
-from pipeline.data.cache import cache_folder, write_once
+from pipeline.data.cache import cache_folder, make_folder, write_once
 from pipeline.data.sources.arrow_images import ArrowImages
 from pipeline.data.sources.base import ImageSource, UnreadableImageError
 from pipeline.data.sources.view import SourceView
@@ -95,7 +95,7 @@ class DecodedSource(SourceView):
         """Make the file unless it is there; returns False where it cannot be."""
         try:
             if not self._file.exists():
-                self._file.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(self._file.parent)
                 if shutil.disk_usage(self._file.parent).free < 2 * self._decoded_bytes:
                     raise JobError("it has no room")
             write_once(self._file, self._decode_all)

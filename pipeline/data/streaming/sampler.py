@@ -113,7 +113,7 @@ class ShardSampler(Sampler[list[SampleKey]]):
     def _images(self, epoch: int) -> Generator[int, None, None]:
         """Yield this worker's images; shards of the next window are fetched while those of one are read."""
         windows = self.windows(epoch)
-        pool = ThreadPoolExecutor(1, thread_name_prefix="skipline-fetch")
+        pool = ThreadPoolExecutor(WINDOW_SHARDS, thread_name_prefix="skipline-fetch")
         try:
             for number, window in enumerate(windows):
                 self._fetch(windows[max(0, number - 1) : number + 2], pool)

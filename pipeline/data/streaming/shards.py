@@ -12,7 +12,7 @@ from typing import IO, Any
 import pyarrow as pa
 
 from pipeline.config import S3Config
-from pipeline.data.cache import cache_folder, write_once
+from pipeline.data.cache import cache_folder, make_folder, write_once
 from pipeline.data.file_kinds import CLASS_FILE, SHARD_SUFFIXES
 from pipeline.data.s3.download import Tally, download
 from pipeline.data.s3.listing import Manifest, StoredObject
@@ -180,7 +180,7 @@ class StoredShards(Shards):
     def _downloaded(self, item: StoredObject) -> Iterator[Path]:
         """Give an object as a file."""
         target = self._folder / item.name
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         try:
             download(self._own_client(), self._manifest.location.bucket, item, target, self._tally)
         except StoreError as err:
