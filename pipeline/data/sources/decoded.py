@@ -29,7 +29,7 @@ LIMIT_BYTES = 2 << 30
 of 224, fit, and no machine that trains misses 2 GiB of disk."""
 
 _SCHEMA = pa.schema([("width", pa.int32()), ("height", pa.int32()), ("pixels", pa.large_binary())])
-_ROWS_A_BATCH = 256
+_ROWS_A_BATCH = 128
 
 _log = logging.getLogger(__name__)
 
@@ -123,17 +123,22 @@ class DecodedSource(SourceView):
         )
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the rows in order, decoded on every core."""
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-            for start in range(0, len(self), _ROWS_A_BATCH):
-                rows = range(start, min(start + _ROWS_A_BATCH, len(self)))
-                images = list(pool.map(self._try_read, rows))
-                columns = [
-                    [image and image.width for image in images],
-                    [image and image.height for image in images],
-                    [image and image.tobytes() for image in images],
-                ]
-                yield pa.record_batch(columns, schema=_SCHEMA)
+        """Yield the rows in order, decoded on every core; few batches are in memory at a time."""
+        num_threads = len(os.sched_getaffinity(0))
+        starts = range(0, len(self), _ROWS_A_BATCH)
+        with ThreadPoolExecutor(num_threads) as pool:
+            for group in range(0, len(starts), num_threads):
+                yield from pool.map(self._batch, starts[group : group + num_threads])
+
+    def _batch(self, start: int) -> pa.RecordBatch:
+        """Return some rows from one on, null where they cannot be decoded."""
+        images = [self._try_read(row) for row in range(start, min(start + _ROWS_A_BATCH, len(self)))]
+        columns = [
+            [image and image.width for image in images],
+            [image and image.height for image in images],
+            [image and image.tobytes() for image in images],
+        ]
+        return pa.record_batch(columns, schema=_SCHEMA)
 
     def _try_read(self, row: int) -> Image.Image | None:
         """Return an image, None if it cannot be decoded."""
