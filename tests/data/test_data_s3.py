@@ -259,3 +259,16 @@ def test_a_store_that_does_not_answer_is_said_in_time(monkeypatch):
         s3 = S3Config(endpoint_url=f"http://127.0.0.1:{silent.getsockname()[1]}")
         problem = only_problem("s3://images/x", s3)
     assert "must answer within 0.5 s, http://127.0.0.1:" in problem
+
+
+def test_shards_of_two_parts_are_not_one_data_set(store, s3, tar_samples):
+    tar_samples([0], "train-000.tar")
+    location = store.upload(tar_samples([0], "val-000.tar").parent, "two-parts")
+    problem = only_problem(location, s3)
+    assert "'s3://images/two-parts' holds train, validation; write a pattern such as" in problem
+    assert "'s3://images/two-parts/*train*.tar'" in problem
+
+
+def test_an_endpoint_that_boto3_refuses_is_a_problem():
+    problem = only_problem("s3://images/x", S3Config(endpoint_url="http://under_score-.example"))
+    assert "cannot be asked (ValueError); check the s3 settings" in problem

@@ -17,6 +17,7 @@ from pipeline.data.plan import prepare_data
 from pipeline.data.sources import open_source
 from pipeline.data.streaming.images import StreamedImages
 from pipeline.data.streaming.sampler import WINDOW_SHARDS, ShardSampler
+from pipeline.data.streaming.scan import ScannedSource
 from pipeline.data.streaming.shards import find_sharded
 from pipeline.data.transforms import Preprocessing, eval_transform
 from pipeline.errors import JobError, RequestError
@@ -287,3 +288,26 @@ def test_the_check_says_how_far_it_is(parquet_file, prepare, caplog):
     caplog.set_level(logging.INFO, logger="pipeline")
     prepare(parquet_file([0, 1] * 4), cache_limit_gib=TINY)
     assert "checked shard 1 of 1, 8 images" in caplog.text
+
+
+def test_columns_of_streamed_shards_are_checked(store, s3, prepare, tmp_path):
+    pq.write_table(pa.table({"img": [b"x"], "label": [0]}), tmp_path / "odd.parquet")
+    with pytest.raises(RequestError, match=r"'odd\.parquet' has only the columns img, label"):
+        prepare(store.upload(tmp_path / "odd.parquet", "odd"), s3=s3, cache_limit_gib=TINY)
+
+
+def test_labels_of_streamed_shards_must_be_of_one_kind(store, s3, prepare, parquet_file):
+    parquet_file([0, 1], "all/a.parquet")
+    location = store.upload(parquet_file(["x", "y"], "all/b.parquet").parent, "mixed-labels")
+    with pytest.raises(RequestError, match="'s3://images/mixed-labels' has integers and strings"):
+        prepare(location, s3=s3, cache_limit_gib=TINY)
+
+
+def test_the_check_keeps_no_shard_on_the_disk(store, s3, parquet_file, cache_dir):
+    for shard in range(3):
+        folder = parquet_file([0, 1] * 4, f"all/{shard}.parquet").parent
+    source = ScannedSource(find_sharded(store.upload(folder, "scanned"), s3))
+    with open("/proc/self/maps") as maps:  # noqa: PTH123
+        assert str(cache_dir) not in maps.read()
+    assert list(cache_dir.glob("stream/*/*.arrow")) == []
+    assert len(source) == 24

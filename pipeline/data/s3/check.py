@@ -2,9 +2,11 @@
 
 import threading
 from itertools import islice
+from pathlib import PurePosixPath
 
 from pipeline.config import S3Config
-from pipeline.data.s3.listing import choose, list_objects
+from pipeline.data.file_kinds import SHARD_SUFFIXES, mixed_parts
+from pipeline.data.s3.listing import choose, list_objects, listed_prefix
 from pipeline.object_store import S3Location, StoreError, explain_failure, make_client
 
 TIMEOUT_S = 10.0
@@ -46,11 +48,16 @@ def _check(text: str, s3: S3Config) -> list[str]:
     try:
         client = make_client(s3, max_attempts=_ATTEMPTS, connect_timeout_s=2, read_timeout_s=4)
         objects = list(islice(list_objects(client, location), _PAGE))
-    except StoreError as err:
+    except (*StoreError, ValueError) as err:  # ValueError: an endpoint that boto3 takes for none
         return [explain_failure(err, location, s3)]
-    if choose(location, objects) or len(objects) == _PAGE:
-        return []
-    return [empty_problem(location, len(objects))]
+    chosen = choose(location, objects)
+    if not chosen and len(objects) < _PAGE:
+        return [empty_problem(location, len(objects))]
+    shards = [item for item in chosen if item.name.endswith(SHARD_SUFFIXES)]
+    # Paths would make one of the two slashes of s3://, so it is put before them afterwards.
+    folder = PurePosixPath("/", location.bucket, listed_prefix(location))
+    problems = mixed_parts([folder / item.name for item in shards]) if shards else []
+    return [problem.replace(f"'{folder}", f"'s3:/{folder}") for problem in problems]
 
 
 def empty_problem(location: S3Location, num_objects: int) -> str:

@@ -1,7 +1,6 @@
 """WebDataset tar shards: files of one stem are one sample, an image with its label in `.cls` or `.json`."""
 
 import os
-import re
 import tarfile
 import threading
 import weakref
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from pipeline.data.file_kinds import CLASS_FILE
+from pipeline.data.file_kinds import CLASS_FILE, mixed_parts
 from pipeline.data.sources.base import UnreadableImageError, decode_image
 from pipeline.data.sources.fingerprints import file_facts, fingerprint_of
 from pipeline.data.sources.labels import as_integers, index_labels, raw_label_text
@@ -19,11 +18,6 @@ from pipeline.data.sources.shard_files import find_shards
 from pipeline.data.sources.tar_index import NO_IMAGE, load_index
 
 _MAX_OPEN_SHARDS = 256  # chosen: a quarter of the usual limit of open files; further ones are opened a read
-_PARTS_OF_A_SET = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "validation"),
-    "test": "test",
-}
 
 
 class TarSource:
@@ -138,7 +132,7 @@ def check_tars(files: Sequence[Path]) -> list[str]:
     Args:
         files: One or more existing files.
     """
-    problems = _mixed_parts(files)
+    problems = mixed_parts(files)
     for file in files:
         try:
             with tarfile.open(file, "r:") as tar:
@@ -152,20 +146,3 @@ def check_tars(files: Sequence[Path]) -> list[str]:
         if is_empty:
             problems.append(f"a tar shard must hold samples, {str(file)!r} is empty; remove it")
     return problems
-
-
-def _mixed_parts(files: Sequence[Path]) -> list[str]:
-    """Return a message where shards for training and validation would be read as one data set."""
-    found = {
-        _PARTS_OF_A_SET[word]
-        for file in files
-        for word in re.split(r"[^a-z]+", file.name.lower())
-        if word in _PARTS_OF_A_SET
-    }
-    if len(found) < 2:
-        return []
-    folder = files[0].parent
-    return [
-        f"tar shards that are read together must be one part of a data set, {str(folder)!r} holds "
-        f"{', '.join(sorted(found))}; write a pattern such as {str(folder / '*train*.tar')!r}"
-    ]

@@ -15,6 +15,7 @@ from pipeline.data.sources.labels import as_integers, index_labels, raw_label_te
 from pipeline.data.sources.parquet import declared_class_names
 from pipeline.data.streaming.images import read_row
 from pipeline.data.streaming.shards import Shards
+from pipeline.errors import RequestError
 
 _log = logging.getLogger(__name__)
 
@@ -23,7 +24,11 @@ class ScannedSource:
     """A source of which every image was looked at once; it gives labels, and no image a second time.
 
     Args:
-        shards: What was scanned; one shard at a time is on this machine, and the next one.
+        shards: What is scanned; one shard at a time is on this machine, and the next one.
+
+    Raises:
+        RequestError: If a shard lacks a column, or the labels of two are of different kinds.
+        JobError: If a shard cannot be read or transferred.
 
     Attributes:
         shard_rows: Number of rows of every shard; shape (shards,).
@@ -42,9 +47,15 @@ class ScannedSource:
         for index, table in enumerate(_tables(shards)):
             self._check(table, shards.names[index], first_row=sum(rows))
             rows.append(table.num_rows)
-            labels += table["label"].chunks
+            # Copied, because a slice of a mapped shard would keep all of it on the disk.
+            labels.append(pa.array(table["label"].to_pylist(), table["label"].type))
             declared = declared or declared_class_names(table.schema.metadata)
             _log.info("checked shard %d of %d, %d images", index + 1, len(shards), table.num_rows)
+        if len({array.type for array in labels}) > 1:
+            raise RequestError(
+                f"all labels must be of one kind, {shards.location!r} has integers and strings; rewrite one "
+                "of them"
+            )
         self.shard_rows: npt.NDArray[np.int64] = np.array(rows, dtype=np.int64)
         self._ends = np.cumsum(self.shard_rows)
         is_tar = shards.names[0].endswith(".tar")

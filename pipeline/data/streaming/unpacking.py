@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.data.sources.parquet_files import label_kind
+from pipeline.data.sources.parquet_files import label_kind, schema_problems
 from pipeline.data.sources.tar_index import NO_IMAGE, scan_shard
-from pipeline.errors import JobError
+from pipeline.errors import JobError, RequestError
 
 _SAMPLES_A_BATCH = 256
 
@@ -24,6 +24,7 @@ def unpack(shard: Path, target: IO[bytes]) -> None:
         target: An open file.
 
     Raises:
+        RequestError: If a Parquet file lacks a column.
         JobError: If the shard cannot be read.
     """
     batches = _tar_batches(shard) if shard.suffix == ".tar" else _parquet_batches(shard)
@@ -44,6 +45,8 @@ def unpack(shard: Path, target: IO[bytes]) -> None:
 def _parquet_batches(shard: Path) -> Iterator[pa.RecordBatch]:
     """Yield the row groups of a Parquet file."""
     with pq.ParquetFile(shard) as parquet:
+        if problems := schema_problems(shard, parquet.schema_arrow):
+            raise RequestError(problem.replace(str(shard), shard.name) for problem in problems)
         is_integer = label_kind(parquet.schema_arrow.field("label").type) == "integer"
         label_type = pa.int64() if is_integer else pa.string()
         metadata = parquet.schema_arrow.metadata  # holds the class names
