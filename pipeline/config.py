@@ -86,7 +86,7 @@ class S3Config(Section):
     endpoint_url: str | None = Field(
         None, description="such as http://minio:9000; without it AWS_ENDPOINT_URL, else Amazon"
     )
-    region: str | None = Field(None, description="without it AWS_REGION or ~/.aws/config")
+    region: str | None = Field(None, description="without it AWS_DEFAULT_REGION or ~/.aws/config")
     addressing_style: Literal["auto", "path", "virtual"] = Field(
         "auto", description="path: bucket behind the host, as many other stores need; virtual: before it"
     )
