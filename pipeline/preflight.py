@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from pipeline.networks import AdaptiveDepthNetwork
 from pipeline.networks.misfit import PretrainedError
 from pipeline.networks.pretrained import check_source
 from pipeline.networks.profiles import StageSize
+from pipeline.object_store import is_s3
 from pipeline.registry.register import check_model_name
 from pipeline.registry.store import connect
 from pipeline.survey import explain
@@ -143,10 +145,20 @@ def _layer_problems(job: Job, network: AdaptiveDepthNetwork) -> list[str]:
 
 def _data_problems(job: Job) -> list[str]:
     locations = [job.data.train, *([job.data.validation] if job.data.validation else [])]
-    problems = [problem for location in locations for problem in check_location(location)]
-    if not problems:
-        problems = one_class_problem(open_source(job.data.train))
+    with ThreadPoolExecutor(len(locations)) as pool:  # stores that do not answer are waited for together
+        found = pool.map(lambda location: check_location(location, job.s3), locations)
+        problems = [problem for location_problems in found for problem in location_problems]
+    # An object store's labels are known once it is copied, which is more than a check may take.
+    if not problems and not is_s3(job.data.train):
+        problems = _class_problems(job.data.train)
     return [f"data: {problem}" for problem in problems]
+
+
+def _class_problems(location: str) -> list[str]:
+    try:
+        return one_class_problem(open_source(location))
+    except RequestError as error:
+        return list(error.problems)
 
 
 def _space_problems(job: Job, network: AdaptiveDepthNetwork) -> list[str]:

@@ -113,6 +113,8 @@ def prepare_images(job: Job, folder: JobFolder, reporter: Reporter) -> None:
         seed=job.seed,
         bad_items=data.bad_items,
         max_bad_fraction=data.max_bad_fraction,
+        s3=job.s3,
+        cache_limit_gib=data.cache_limit_gib,
         on_progress=lambda done, total: reporter.advance("checking images", done, total),
     )
     for problem in plan.skipped:

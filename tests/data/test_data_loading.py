@@ -7,15 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.data.loading import (
-    GlobalBatchSampler,
-    ImageDataset,
-    SampleKey,
-    set_epoch,
-    train_loader,
-    validation_loader,
-)
-from pipeline.data.sources import UnreadableImageError, open_source
+from pipeline.data.loading import ImageDataset, set_epoch, train_loader, validation_loader
+from pipeline.data.sampling import GlobalBatchSampler, SampleKey
+from pipeline.data.sources import UnreadableImageError, decoded, open_source
 from pipeline.data.transforms import Preprocessing, eval_transform, train_transform
 from pipeline.errors import JobError
 
@@ -173,7 +167,8 @@ def test_forked_loader_processes_share_the_bytes_read_before(prepare, parquet_fi
     assert len(next(iter(loader))[1]) == 6
 
 
-def test_an_image_broken_after_the_check_is_named(prepare, image_folder):
+def test_an_image_broken_after_the_check_is_named(prepare, image_folder, monkeypatch):
+    monkeypatch.setattr(decoded, "LIMIT_BYTES", 0)
     root = image_folder("train", cat=2, dog=2)
     plan = prepare(root, image_folder("val", cat=1, dog=1))
     loader = train_loader(plan, PLAIN, batch_size=4, rank=0, world_size=1, seed=0, num_loader_workers=0)

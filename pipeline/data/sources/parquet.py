@@ -6,21 +6,21 @@ Labels are read alone at once; image bytes only when the first image is asked fo
 import bisect
 import json
 import threading
+from collections.abc import Mapping
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
 from pipeline.data.sources.arrow_images import ArrowImages, load_images
-from pipeline.data.sources.base import UNKNOWN_LABEL, UnreadableImageError, decode_image
+from pipeline.data.sources.base import UnreadableImageError, decode_image
 from pipeline.data.sources.fingerprints import file_facts, fingerprint_of
-from pipeline.data.sources.parquet_files import find_parquet_files, label_kind
+from pipeline.data.sources.labels import index_labels, raw_label_text
+from pipeline.data.sources.parquet_files import label_kind
+from pipeline.data.sources.shard_files import find_shards
 
 _LOAD_LOCK = threading.Lock()
 
@@ -37,14 +37,14 @@ class ParquetSource:
 
     def __init__(self, location: str) -> None:
         self.location = location
-        self._files = find_parquet_files(Path(location))
+        self._files = find_shards(Path(location), ".parquet")
         columns = [_label_column(file) for file in self._files]
         self._ends = list(accumulate(len(column) for column in columns))
         self._raw_labels = pa.chunked_array(
             [chunk for column in columns for chunk in column.chunks], columns[0].type
         )
-        declared = _declared_class_names(self._files[0])
-        self.class_names, self.labels = _classes(self._raw_labels, declared)
+        declared = declared_class_names(pq.read_schema(self._files[0]).metadata)
+        self.class_names, self.labels = index_labels(self._raw_labels, declared)
 
     def __reduce__(self) -> tuple[type["ParquetSource"], tuple[str]]:
         return ParquetSource, (self.location,)
@@ -60,8 +60,7 @@ class ParquetSource:
 
     def raw_label(self, row: int) -> str:
         """Return the label as it stands in the file: `null`, `7`, `'cat'`."""
-        value = self._raw_labels[row].as_py()
-        return "null" if value is None else repr(value)
+        return raw_label_text(self._raw_labels, row)
 
     def load(self) -> None:
         """Hold the image bytes of all files, in memory or memory mapped."""
@@ -100,24 +99,10 @@ def _label_column(file: Path) -> pa.ChunkedArray:
     return column.cast(pa.int64() if label_kind(column.type) == "integer" else pa.string())
 
 
-def _declared_class_names(file: Path) -> tuple[str, ...] | None:
-    """Return the names of a Hugging Face `ClassLabel`, None where the file declares none."""
-    metadata = pq.read_schema(file).metadata or {}
+def declared_class_names(metadata: Mapping[bytes, bytes] | None) -> tuple[str, ...] | None:
+    """Return the names of a Hugging Face `ClassLabel`, None where a schema's metadata declares none."""
     try:
-        names = json.loads(metadata[b"huggingface"])["info"]["features"]["label"]["names"]
+        names = json.loads((metadata or {})[b"huggingface"])["info"]["features"]["label"]["names"]
     except (KeyError, TypeError, ValueError):
         return None
     return tuple(map(str, names))
-
-
-def _classes(
-    raw_labels: pa.ChunkedArray, declared: tuple[str, ...] | None
-) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
-    """Return class names and the index of every row's class, `UNKNOWN_LABEL` for none."""
-    if declared is not None and pa.types.is_integer(raw_labels.type):
-        labels = raw_labels.fill_null(UNKNOWN_LABEL).to_numpy()
-        is_known = (labels >= 0) & (labels < len(declared))
-        return declared, np.where(is_known, labels, UNKNOWN_LABEL)
-    values = pa.array(sorted(set(pc.unique(raw_labels).to_pylist()) - {None}), raw_labels.type)
-    indices = pc.index_in(raw_labels, value_set=values).fill_null(UNKNOWN_LABEL)
-    return tuple(map(str, values.to_pylist())), indices.to_numpy().astype(np.int64)
