@@ -89,6 +89,9 @@ class AugmentationConfig(Section):
     )
     color_jitter: NotNegative = Field(0.0, description="strength of random brightness, contrast, saturation")
     erasing: Share = Field(0.0, description="probability that a random area is replaced by noise")
+    repeats: Count = Field(
+        1, description="times that an image comes in one batch, varied anew; DeiT: 3 (not for streamed data)"
+    )
     mixup: NotNegative = Field(0.0, description="alpha of mixup; 0 turns it off, 0.2 to 0.8 are usual")
     cutmix: NotNegative = Field(0.0, description="alpha of cutmix; 0 turns it off, 1.0 is usual")
     mix_probability: Annotated[float, Field(gt=0, le=1)] = Field(

@@ -120,6 +120,7 @@ def prepare_images(job: Job, folder: JobFolder, reporter: Reporter) -> None:
     for problem in plan.skipped:
         reporter.say(f"left out: {problem}")
     check_batches(job, plan)
+    check_repeats(job, plan)
     reporter.say(
         f"data: {len(plan.train_rows)} training and {len(plan.validation_rows)} validation images, "
         f"{plan.num_classes} classes"
@@ -176,6 +177,16 @@ def check_batches(job: Job, plan: DataPlan) -> None:
         raise RequestError(
             f"training.batch_size must not exceed the training images, got {job.training.batch_size} for "
             f"{num_images}{share}; lower it or give more images"
+        )
+
+
+def check_repeats(job: Job, plan: DataPlan) -> None:
+    """Raise RequestError if images should be repeated that are streamed, each once."""
+    if job.augmentation.repeats > 1 and len(plan.train_shard_rows):
+        raise RequestError(
+            "augmentation.repeats needs data that is kept whole on every machine, got "
+            f"{job.augmentation.repeats} for {job.data.train}, which is larger than data.cache_limit_gib "
+            f"({job.data.cache_limit_gib:g}) and streamed; write 1, or raise the limit"
         )
 
 

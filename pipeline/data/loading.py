@@ -132,7 +132,9 @@ class ImageDataset(Dataset[Sample]):
 
     def _read_seeded(self, sample: SampleKey, seed: int) -> Sample:
         """Return an image with the augmentation that belongs to it in this epoch."""
-        seed_transforms(mix_seed(seed, sample.epoch, int(self._rows[sample.position])))
+        row = int(self._rows[sample.position])
+        again = (sample.repeat,) if sample.repeat else ()
+        seed_transforms(mix_seed(seed, sample.epoch, row, *again))
         return self._read(sample.position)
 
     def _read(self, position: int) -> Sample:
@@ -150,6 +152,7 @@ def train_loader(
     world_size: int,
     seed: int,
     num_loader_workers: int,
+    repeats: int = 1,
 ) -> DataLoader[Sample]:
     """Return the loader of one worker's training images; call `set_epoch` on it before every epoch.
 
@@ -161,6 +164,7 @@ def train_loader(
         world_size: Number of workers.
         seed: Orders and augments the images; the same for all workers.
         num_loader_workers: Processes that decode for this worker; 0 decodes in the worker itself.
+        repeats: How often an image appears in an epoch in which it appears; 1 where data is streamed.
 
     Returns:
         A loader of images, float32 of shape (batch_size / world_size, 3, H, W), and labels, int64 of shape
@@ -182,7 +186,13 @@ def train_loader(
         shard_rows=plan.train_shard_rows,
     )
     sampler = _train_sampler(
-        plan, dataset.open(), batch_size=batch_size, rank=rank, world_size=world_size, seed=seed
+        plan,
+        dataset.open(),
+        batch_size=batch_size,
+        rank=rank,
+        world_size=world_size,
+        seed=seed,
+        repeats=repeats,
     )
     return DataLoader(dataset, batch_sampler=sampler, **_loader_settings(dataset, num_loader_workers))
 
@@ -195,12 +205,18 @@ def _train_sampler(
     rank: int,
     world_size: int,
     seed: int,
+    repeats: int,
 ) -> GlobalBatchSampler | ShardSampler:
     """Return what chooses one worker's images: out of all, or out of the shards of its part."""
     num_images = len(plan.train_rows)
     if not isinstance(source, StreamedImages):
         return GlobalBatchSampler(
-            num_images, batch_size=batch_size, rank=rank, world_size=world_size, seed=seed
+            num_images,
+            batch_size=batch_size,
+            rank=rank,
+            world_size=world_size,
+            seed=seed,
+            repeats=repeats,
         )
     check_batches(num_images, batch_size=batch_size, world_size=world_size)
     return ShardSampler(

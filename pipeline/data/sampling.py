@@ -10,10 +10,11 @@ from pipeline.data.random_state import mix_seed
 
 
 class SampleKey(NamedTuple):
-    """Asks a data set for an image as it looks in one epoch."""
+    """Asks a data set for an image as it looks in one epoch; `repeat` counts its appearances there from 0."""
 
     epoch: int
     position: int
+    repeat: int = 0
 
 
 def check_share(*, rank: int, world_size: int) -> None:
@@ -44,18 +45,31 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
     these worker r takes every `world_size`-th from the r-th on: together the workers see exactly the
     batches that a single one sees. An incomplete last batch is dropped.
 
+    With repeats, as many steps see fewer images, each of them several times in one batch, varied anew each
+    time (Hoffer et al. 2020, arXiv:1901.09335).
+
     Args:
         num_images: Number of images in the data set.
         batch_size: Images of all workers in one step, B.
         rank: This worker, from 0.
         world_size: Number of workers.
         seed: Orders the images.
+        repeats: How often an image appears in an epoch in which it appears.
 
     Raises:
         ValueError: If the batch cannot be shared equally, or the data set is smaller than one batch.
     """
 
-    def __init__(self, num_images: int, *, batch_size: int, rank: int, world_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        num_images: int,
+        *,
+        batch_size: int,
+        rank: int,
+        world_size: int,
+        seed: int,
+        repeats: int = 1,
+    ) -> None:
         check_share(rank=rank, world_size=world_size)
         check_batches(num_images, batch_size=batch_size, world_size=world_size)
         self._num_images = num_images
@@ -63,6 +77,7 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
         self._rank = rank
         self._world_size = world_size
         self._seed = seed
+        self._repeats = repeats
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -80,5 +95,6 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
         order = torch.randperm(self._num_images, generator=generator).tolist()
         for step in range(len(self)):
             first = step * self._batch_size
-            positions = order[first + self._rank : first + self._batch_size : self._world_size]
-            yield [SampleKey(epoch, position) for position in positions]
+            places = range(first + self._rank, first + self._batch_size, self._world_size)
+            turns = [divmod(place, self._repeats) for place in places]
+            yield [SampleKey(epoch, order[place], repeat) for place, repeat in turns]

@@ -197,6 +197,7 @@ def build_loaders(
         world_size=world_size,
         seed=plan.seed,
         num_loader_workers=num_loader_workers,
+        repeats=plan.augmentation.repeats,
     )
     validation_batches = validation_loader(
         data,
