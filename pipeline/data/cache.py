@@ -59,7 +59,11 @@ def node_lock(path: Path) -> Iterator[None]:
     """
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        try:
+            yield
+        finally:
+            # Closing is not enough: a process that was forked meanwhile has the file open as well.
+            fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _write_atomically(target: Path, write: Callable[[IO[bytes]], None]) -> None:

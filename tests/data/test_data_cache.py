@@ -1,8 +1,11 @@
 import errno
+import fcntl
+import multiprocessing
+import time
 
 import pytest
 
-from pipeline.data.cache import write_once
+from pipeline.data.cache import node_lock, write_once
 from pipeline.data.sources import open_source
 from pipeline.errors import JobError
 
@@ -28,6 +31,16 @@ def test_what_a_killed_process_left_is_written_over(tmp_path):
     write_once(tmp_path / "a", lambda file: file.write(b"whole"))
     assert (tmp_path / "a").read_bytes() == b"whole"
     assert not (tmp_path / "a.part").exists()
+
+
+def test_a_process_forked_under_a_lock_does_not_keep_it(tmp_path):
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    with node_lock(tmp_path / "lock"):
+        child.start()
+    with (tmp_path / "lock").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    child.kill()
+    child.join()
 
 
 def test_a_full_disk_is_said_with_the_way_out(tmp_path):

@@ -1,5 +1,6 @@
 import json
 
+import pyarrow as pa
 import pytest
 
 from pipeline.data.sources import UnreadableImageError, check_location, open_source
@@ -31,8 +32,6 @@ def test_the_image_column_is_found_by_its_feature(saved_to_disk):
 
 
 def test_an_image_without_bytes_names_its_row(saved_to_disk, encoded):
-    import pyarrow as pa
-
     root = saved_to_disk([0, 1])
     image_type = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     images = pa.array([{"bytes": None, "path": "a.png"}, {"bytes": encoded(0), "path": None}], image_type)

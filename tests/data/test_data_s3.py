@@ -17,6 +17,7 @@ from pipeline.data.s3 import staging
 from pipeline.data.sources import check_location, open_source
 from pipeline.data.transforms import Preprocessing, eval_transform
 from pipeline.errors import JobError, RequestError
+from pipeline.object_store import make_client
 from tests.data.s3_server import BUCKET
 
 PLAIN = eval_transform(Preprocessing(8, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear"))
@@ -131,15 +132,13 @@ def test_a_cut_transfer_goes_on_where_it_broke(store, s3, parquet_file, caplog):
 
 
 def test_a_store_that_never_stops_refusing_fails_the_job(folder, s3, store, monkeypatch):
-    monkeypatch.setattr(staging, "make_client", lambda s3: _impatient_client(s3))
+    monkeypatch.setattr(staging, "make_client", _impatient_client)
     store.faults.refuse_every = 1
     with pytest.raises(JobError, match=r"still refuses 's3://images/pets' after many tries \(SlowDown\)"):
         open_source(folder, s3)
 
 
 def _impatient_client(s3):
-    from pipeline.object_store import make_client
-
     return make_client(s3, max_attempts=1)
 
 
@@ -250,7 +249,7 @@ def test_a_store_that_is_not_there_is_said_in_time():
         start_s = time.monotonic()
         problem = only_problem("s3://images/x", s3)
     assert "the object store must answer, http://127.0.0.1:" in problem
-    assert time.monotonic() - start_s < 10
+    assert time.monotonic() - start_s < 15
 
 
 def test_a_store_that_does_not_answer_is_said_in_time(monkeypatch):

@@ -1,9 +1,11 @@
+import io
 import json
 import os
 import tarfile
 
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from pipeline.data.sources import UnreadableImageError, check_location, open_source, tar
 from pipeline.data.sources.labels import as_integers
@@ -18,12 +20,8 @@ def test_files_of_one_stem_are_a_sample(tar_file, encoded):
 
 
 def test_an_image_is_the_one_that_was_put_in(tar_samples, encoded):
-    from io import BytesIO
-
-    from PIL import Image
-
     source = open_source(str(tar_samples([0, 1, 0])))
-    assert source.read(2).tobytes() == Image.open(BytesIO(encoded(2, "JPEG"))).tobytes()
+    assert source.read(2).tobytes() == Image.open(io.BytesIO(encoded(2, "JPEG"))).tobytes()
 
 
 @pytest.mark.parametrize(("label", "name"), [("cat", "cat"), (7, "7")])

@@ -131,9 +131,10 @@ class StoredShards(Shards):
     Args:
         manifest: What is there.
         s3: How to reach the store.
+        client: That of this process; a process forked from it makes its own.
     """
 
-    def __init__(self, manifest: Manifest, s3: S3Config) -> None:
+    def __init__(self, manifest: Manifest, s3: S3Config, client: Any) -> None:  # noqa: ANN401
         self._manifest = manifest
         self._s3 = s3
         self._objects = [item for item in manifest.objects if item.name != CLASS_FILE]
@@ -144,7 +145,7 @@ class StoredShards(Shards):
             manifest.fingerprint,
         )
         self._tally = Tally()
-        self._client: tuple[int, Any] = (-1, None)
+        self._client = (os.getpid(), client)
 
     def class_file_names(self) -> tuple[str, ...] | None:
         """Return the class names of the file beside tar shards, None where there is none."""
@@ -174,6 +175,7 @@ class StoredShards(Shards):
         """Return the client of this process; one from before a fork would share its connections."""
         if self._client[0] != os.getpid():
             self._client = (os.getpid(), make_client(self._s3))
+            self._tally = Tally()  # a thread of the other process may have held its lock at the fork
         return self._client[1]
 
     @contextmanager
@@ -182,7 +184,8 @@ class StoredShards(Shards):
         target = self._folder / item.name
         make_folder(target.parent)
         try:
-            download(self._own_client(), self._manifest.location.bucket, item, target, self._tally)
+            client = self._own_client()
+            download(client, self._manifest.location.bucket, item, target, self._tally)
         except StoreError as err:
             raise JobError(explain_failure(err, f"{self.location}/{item.name}", self._s3)) from err
         try:
@@ -205,11 +208,10 @@ def find_sharded(location: str, s3: S3Config) -> Shards | None:
         RequestError: If an object store cannot be asked or holds no images.
     """
     if is_s3(location):
-        manifest = list_manifest(make_client(s3), S3Location.parse(location), s3)
-        is_sharded = manifest.objects[0].name == CLASS_FILE or manifest.objects[0].name.endswith(
-            SHARD_SUFFIXES
-        )
-        return StoredShards(manifest, s3) if is_sharded else None
+        client = make_client(s3)
+        manifest = list_manifest(client, S3Location.parse(location), s3)
+        is_sharded = any(item.name.endswith(SHARD_SUFFIXES) for item in manifest.objects[:2])
+        return StoredShards(manifest, s3, client) if is_sharded else None
     path = Path(resolve_location(location))
     files = find_shards(path, ".parquet")
     return LocalShards(str(path), files) if files else None
