@@ -8,14 +8,15 @@ import math
 import sys
 
 import torch
-from torch import distributed
+from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.networks import AdaptiveDepthNetwork
-from pipeline.training.distillation import SelfDistillation
+from pipeline.recipe import DistillationConfig
 from pipeline.training.divergence import DivergenceError
 from pipeline.training.health import HealthWatch
 from pipeline.training.reading import Position
+from pipeline.training.step import SelfDistillation
 
 NUM_STEPS = 3
 
@@ -28,7 +29,7 @@ def main(rank: int, meeting: str, fault: str) -> None:
         "resnet18", num_classes=3, image_size=16, small_images=True, channels=[4, 4, 4, 4]
     )
     step_module = DistributedDataParallel(
-        SelfDistillation(network, alpha=0.5, temperature=1.0, label_smoothing=0.0)
+        SelfDistillation(network, DistillationConfig(), nn.CrossEntropyLoss())
     )
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     watch = HealthWatch(
@@ -45,7 +46,7 @@ def main(rank: int, meeting: str, fault: str) -> None:
             is_bad = rank == 1 and step == 2
             images = torch.rand(4, 3, 16, 16) * (math.nan if is_bad and fault == "images" else 1.0)
             watch.start_step(Position(1, step, NUM_STEPS), images)
-            loss = step_module(images, torch.tensor([0, 1, 2, 0]))
+            loss = step_module(images, torch.tensor([0, 1, 2, 0]), network.extremes[1:])
             loss.backward()
             watch.check(loss.detach() * (math.inf if is_bad and fault == "loss" else 1.0))
             optimizer.step()
