@@ -32,7 +32,7 @@ _SHARDS: dict[str, tuple[Callable[[str], ImageSource], Callable[[Sequence[Path]]
 
 
 def open_source(location: str, s3: S3Config | None = None, fingerprint: str | None = None) -> ImageSource:
-    """Return the source at a location; labels are read now, images when they are asked for.
+    """Return the source at a location; labels and images are read when they are asked for.
 
     Args:
         location: `builtin:digits`, an image folder, .parquet or .tar files (one, a folder of them, or a

@@ -1,6 +1,7 @@
 """Parquet in the Hugging Face layout: `image` a struct with `bytes`, `label` an integer or a string.
 
-Labels are read alone at once; image bytes only when the first image is asked for, see `arrow_images`.
+Labels are read alone when they are asked for, which workers never do; image bytes when the first image is,
+see `arrow_images`.
 """
 
 import bisect
@@ -11,6 +12,8 @@ from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
@@ -38,16 +41,19 @@ class ParquetSource:
     def __init__(self, location: str) -> None:
         self.location = location
         self._files = find_shards(Path(location), ".parquet")
-        columns = [_label_column(file) for file in self._files]
-        self._ends = list(accumulate(len(column) for column in columns))
-        self._raw_labels = pa.chunked_array(
-            [chunk for column in columns for chunk in column.chunks], columns[0].type
-        )
-        declared = declared_class_names(pq.read_schema(self._files[0]).metadata)
-        self.class_names, self.labels = index_labels(self._raw_labels, declared)
 
     def __reduce__(self) -> tuple[type["ParquetSource"], tuple[str]]:
         return ParquetSource, (self.location,)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of every class the files declare, else of every label."""
+        return self._classes[0]
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Index into `class_names` a row, or `UNKNOWN_LABEL`; shape (rows,)."""
+        return self._classes[1]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -56,7 +62,7 @@ class ParquetSource:
 
     def __len__(self) -> int:
         """Return the number of rows of all files."""
-        return len(self._raw_labels)
+        return self._ends[-1]
 
     def raw_label(self, row: int) -> str:
         """Return the label as it stands in the file: `null`, `7`, `'cat'`."""
@@ -82,6 +88,23 @@ class ParquetSource:
         index = bisect.bisect_right(self._ends, row)
         start = self._ends[index - 1] if index else 0
         return f"{self._files[index].name} row {row - start}"
+
+    @cached_property
+    def _raw_labels(self) -> pa.ChunkedArray:
+        """The labels of all files, as they stand there."""
+        columns = [_label_column(file) for file in self._files]
+        return pa.chunked_array([chunk for column in columns for chunk in column.chunks], columns[0].type)
+
+    @cached_property
+    def _classes(self) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+        """Class names and every row's index into them."""
+        declared = declared_class_names(pq.read_schema(self._files[0]).metadata)
+        return index_labels(self._raw_labels, declared)
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        """Number of rows up to the end of each file."""
+        return list(accumulate(pq.read_metadata(file).num_rows for file in self._files))
 
     def _images(self) -> ArrowImages:
         """Return the image bytes, loaded by the first of many threads that asks."""
