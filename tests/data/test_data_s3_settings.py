@@ -16,7 +16,8 @@ def problems_of(train="s3://images/x", storage="runs", **s3):
         "registry": {"model": "tiny"},
         "storage": storage,
     }
-    return examine_job(job)
+    found = examine_job(job)
+    return found.job, list(found.problems)
 
 
 @pytest.mark.parametrize("url", ["http://me:very-secret@minio:9000", "https://minio/?token=very-secret"])
