@@ -133,7 +133,7 @@ def load_checkpoint(folder: Path, state: TrainingState) -> History:
     _check_parts(folder, manifest, state)
     tensors = load_file(folder / OPTIMIZER)
     stored = unpack(manifest.optimizer["state"], tensors)
-    _lay_out(stored["state"], state.optimizer)
+    _take_over(stored["state"], state.optimizer)
     state.optimizer.load_state_dict(stored)
     state.network.load_state_dict(load_file(folder / WEIGHTS))
     if state.ema is not None:
@@ -193,11 +193,15 @@ def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
 
 
-def _lay_out(state: Mapping[int, dict[str, Any]], optimizer: Optimizer) -> None:
-    """Give stored tensors the memory format of their parameters, which safetensors does not keep."""
+def _take_over(state: Mapping[int, dict[str, Any]], optimizer: Optimizer) -> None:
+    """Copy stored tensors, which lie in the file, to memory laid out like their parameters.
+
+    safetensors does not keep strides, and a file that is read lazily must not be needed any more.
+    """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, values in state.items():
         for name, value in values.items():
-            if isinstance(value, Tensor) and value.shape == parameters[index].shape:
-                strides = parameters[index].stride()
+            if isinstance(value, Tensor):
+                is_alike = value.shape == parameters[index].shape
+                strides = parameters[index].stride() if is_alike else value.stride()
                 values[name] = torch.empty_strided(value.shape, strides, dtype=value.dtype).copy_(value)

@@ -75,6 +75,17 @@ def test_a_restored_optimiser_lies_in_memory_like_its_parameters(folder):
     assert any(not value.is_contiguous() for value in _tensors(after).values())
 
 
+@pytest.mark.parametrize("opt", ["sgd", "adamw", "adafactor"])
+def test_a_restored_training_needs_the_files_no_more(tmp_path, opt):
+    before, after = _state(opt=opt), _state(seed=1, opt=opt)
+    save_checkpoint(tmp_path, before, HISTORY)
+    load_checkpoint(tmp_path, after)
+    for path in tmp_path.glob("*.safetensors"):
+        path.write_bytes(b"")
+    torch.testing.assert_close(_tensors(after), _tensors(before), rtol=0, atol=0)
+    torch.testing.assert_close(after.network.state_dict(), before.network.state_dict(), rtol=0, atol=0)
+
+
 def test_average_and_scaler_are_restored_where_there_are_any(tmp_path):
     scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
     save_checkpoint(tmp_path, _state(ema=_network(2), scaler=scaler), HISTORY)
