@@ -1,0 +1,123 @@
+"""Peak memory of one training step: both forms at once, one after the other, and with activations recomputed.
+
+One backward pass needs the activations of both forms at the same time; two passes one after the other need
+those of one. Each way runs in a process of its own, because a process seldom gives memory back.
+
+Run:      python -m tests.benchmarks.step_memory
+Expect:   the sequential step needs about 0.6 of the memory, recomputing stages still less
+Takes:    about five minutes on two CPU cores
+"""
+
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pipeline.config import TrainingConfig
+from pipeline.networks import AdaptiveDepthNetwork
+from pipeline.networks.adaptive import memory_format
+from pipeline.training.distillation import distillation_loss
+from pipeline.training.session import build_optimizer
+
+from .paired import publish
+from .training_step import CASES, IMAGE_SIZE, PRECISIONS, RESNET50, VIT_SMALL, OurStep, random_batch
+
+COMMAND = "python -m tests.benchmarks.step_memory"
+WAYS = ("one backward", "sequential", "one backward, recomputed", "super-net alone")
+STEPS = 3
+"""Chosen: the second step is the first with the optimiser's state in memory."""
+REPEATS = 3
+
+Step = Callable[[Tensor, Tensor], object]
+
+
+def sequential_step(network: AdaptiveDepthNetwork, recipe: TrainingConfig, profiles: tuple[str, ...]) -> Step:
+    """Return a step that goes forward and back through one profile after the other."""
+    layout = memory_format(network)
+    network.to(memory_format=layout)
+    optimizer = build_optimizer(network, recipe)
+
+    def step(images: Tensor, labels_B: Tensor) -> None:
+        images, teacher_BK = images.to(memory_format=layout), None
+        for profile in profiles:
+            with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
+                logits_BK = network(images, profile).float()
+                if teacher_BK is None:
+                    loss = functional.cross_entropy(logits_BK, labels_B)
+                else:
+                    loss = distillation_loss(logits_BK, teacher_BK, temperature=1.0)
+            (0.5 * loss).backward()
+            teacher_BK = logits_BK.detach()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def build_step(case_name: str, way: str, precision: str) -> Step:
+    """Return the step that one process measures."""
+    case = next(case for case in CASES if case.name == case_name)
+    network, recipe = case.network(), case.recipe(precision)
+    if way == "sequential":
+        return sequential_step(network, recipe, ("full", "base"))
+    if way == "super-net alone":
+        return sequential_step(network, recipe, ("full",))
+    network.set_grad_checkpointing(way.endswith("recomputed"))
+    return OurStep(network, recipe)
+
+
+def memory_bytes(field: str) -> int:
+    """Return a size that Linux keeps of this process: VmRSS is now, VmHWM the most so far."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith(f"{field}:"))
+    return int(line.split()[1]) * 1024
+
+
+def peak_bytes(case_name: str, way: str, precision: str) -> int:
+    """Return how far memory rises in a few steps above that of a network that has not run."""
+    step = build_step(case_name, way, precision)
+    images, labels_B = random_batch()
+    before = memory_bytes("VmRSS")
+    for _ in range(STEPS):
+        step(images, labels_B)
+    return memory_bytes("VmHWM") - before
+
+
+def measured_apart(case_name: str, way: str, precision: str) -> list[int]:
+    """Return `peak_bytes` of several processes, each of its own."""
+    command = [sys.executable, "-m", "tests.benchmarks.step_memory", case_name, way, precision]
+    return [int(subprocess.check_output(command, text=True)) for _ in range(REPEATS)]
+
+
+def describe(case_name: str, precision: str) -> str:
+    """Return a line with every way's memory, and its share of the first way's."""
+    peaks = {way: measured_apart(case_name, way, precision) for way in WAYS}
+    first = statistics.median(peaks[WAYS[0]])
+    cells = (
+        f"{way} {statistics.median(sizes) / 2**20:.0f} MiB ({min(sizes) / 2**20:.0f} to "
+        f"{max(sizes) / 2**20:.0f}; {statistics.median(sizes) / first:.2f})"
+        for way, sizes in peaks.items()
+    )
+    return f"{case_name}, {precision}: {'; '.join(cells)}"
+
+
+def main() -> None:
+    """Measure all ways and publish them, or in a process of its own print one way's bytes."""
+    if len(sys.argv) > 1:
+        print(peak_bytes(*sys.argv[1:]))  # noqa: T201
+        return
+    notes = [
+        f"Gradients and the optimiser's state included; 16 images of {IMAGE_SIZE} pixels; median of "
+        f"{REPEATS} processes, their spread, share of one backward."
+    ]
+    notes += [describe(case.name, precision) for case in (RESNET50, VIT_SMALL) for precision in PRECISIONS]
+    publish("Peak memory of a training step", COMMAND, [], notes)
+
+
+if __name__ == "__main__":
+    main()
