@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -251,40 +252,83 @@ def read_job(source: str, settings: Sequence[str] = ()) -> dict[str, Any]:
 
 def parse_job(data: Mapping[str, Any]) -> Job:
     """Check plain data as a job; raises RequestError with all problems."""
-    job, problems = examine_job(data)
-    if job is None or problems:
-        raise RequestError(problems)
-    return job
+    found = examine_job(data)
+    if found.job is None or found.problems:
+        raise RequestError(found.problems)
+    return found.job
 
 
-def examine_job(data: Mapping[str, Any]) -> tuple[Job | None, list[str]]:
-    """Return what is wrong with a job, and what is left of it without the wrong keys, for further checks.
+STAND_INS: dict[str, Any] = {
+    "name": "job",
+    "data.train": "builtin:digits",
+    "backbone.name": "resnet18",
+    "training.epochs": 1_000_000,
+    "search.space": "resnet",
+    "search.epochs": 1_000_000,
+    "registry.model": "model",
+}
+"""What takes the place of a required key that is wrong, so that the rest of its job can still be checked."""
 
-    Returns:
-        The job, or None where the wrong keys leave none; and all problems found.
+
+@dataclass(frozen=True)
+class Examination:
+    """What is wrong with a job file, and what can still be checked of it.
+
+    Attributes:
+        job: The job without its wrong keys, or None where they leave none.
+        problems: Law, value seen and way out of each.
+        stand_ins: Required keys of `job` whose values are not the user's.
     """
-    try:
-        return Job.model_validate(data), []
-    except ValidationError as error:
-        problems = [_explain(problem) for problem in error.errors()]
-        rest = _without(data, error)
-    # Settings are compared with each other only where each is sound, so look again without the wrong ones.
-    try:
-        return Job.model_validate(rest), problems
-    except ValidationError as error:
-        further = [_explain(problem) for problem in error.errors() if problem["type"] != "missing"]
-        return None, problems + [text for text in further if text not in problems]
+
+    job: Job | None
+    problems: tuple[str, ...] = ()
+    stand_ins: frozenset[str] = frozenset()
 
 
-def _without(data: Mapping[str, Any], error: ValidationError) -> dict[str, Any]:
-    rest = copy.deepcopy(dict(data))
+def examine_job(data: Mapping[str, Any]) -> Examination:
+    """Return what is wrong with a job, all of it in one go.
+
+    Settings are compared with each other only where each is sound, so a job with wrong keys is looked at
+    again without them.
+    """
+    rest, problems, stand_ins = copy.deepcopy(dict(data)), list[str](), frozenset[str]()
+    for _ in range(MAX_EXAMINATIONS):
+        try:
+            return Examination(Job.model_validate(rest), tuple(problems), stand_ins)
+        except ValidationError as error:
+            found = [_explain(problem) for problem in error.errors()]
+            problems += [text for text in found if text not in problems]
+            _remove_wrong_keys(rest, error)
+            stand_ins |= _fill_in(rest)
+    return Examination(None, tuple(problems), stand_ins)
+
+
+MAX_EXAMINATIONS = 4
+"""Chosen: single keys, then settings of a section, then sections against each other, and one to spare."""
+
+
+def _remove_wrong_keys(data: dict[str, Any], error: ValidationError) -> None:
     for problem in error.errors():
         section, *keys = (str(step) for step in problem["loc"])
-        if keys and isinstance(rest.get(section), dict):
-            rest[section].pop(keys[0], None)
+        if keys and isinstance(data.get(section), dict):
+            data[section].pop(keys[0], None)
         elif not keys or section == "split":
-            rest.pop(section, None)
-    return rest
+            data.pop(section, None)
+
+
+def _fill_in(data: dict[str, Any]) -> frozenset[str]:
+    """Put stand-ins at required keys that are missing; returns these keys."""
+    missing = [key for key in STAND_INS if _is_missing(data, key)]
+    for key in missing:
+        set_dotted(data, key, STAND_INS[key])
+    return frozenset(missing)
+
+
+def _is_missing(data: Mapping[str, Any], key: str) -> bool:
+    section, _, name = key.rpartition(".")
+    if section == "search" and data.get(section) is None:
+        return False
+    return name not in (data.get(section) or {} if section else data)
 
 
 def presets() -> dict[str, Path]:

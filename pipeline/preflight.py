@@ -1,7 +1,7 @@
 """Everything that can be found wrong with a job before anything starts, all of it in one go."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -32,22 +32,29 @@ def checked_job(source: str, settings: Sequence[str]) -> Job:
     Raises:
         RequestError: With everything that is wrong with it.
     """
-    job, problems = examine_job(read_job(source, settings))
-    if job is not None:
-        problems = problems + find_problems(job)
-    if job is None or problems:
+    found = examine_job(read_job(source, settings))
+    problems = [*found.problems]
+    if found.job is not None:
+        problems += find_problems(found.job, stand_ins=found.stand_ins)
+    if found.job is None or problems:
         raise RequestError(problems)
-    return job
+    return found.job
 
 
-def find_problems(job: Job) -> list[str]:
-    """Return what is wrong with a job: law, value seen and way out of each problem."""
-    network, problems = _try_network(job)
+def find_problems(job: Job, *, stand_ins: Collection[str] = ()) -> list[str]:
+    """Return what is wrong with a job: law, value seen and way out of each problem.
+
+    Args:
+        job: To check.
+        stand_ins: Keys whose values are not the user's, so that nothing may be said of them.
+    """
+    network, problems = (None, []) if "backbone.name" in stand_ins else _try_network(job)
     if network is not None:
         problems += _pretrained_problems(job)
-    problems += _data_problems(job)
+    if "data.train" not in stand_ins:
+        problems += _data_problems(job)
     problems += placement_problems(job, capacity())
-    if job.search is not None and network is not None:
+    if job.search is not None and network is not None and "search.space" not in stand_ins:
         problems += _space_problems(job, network)
     problems += check_model_name(job.registry.model)
     problems += _storage_problems(Path(job.storage))

@@ -26,10 +26,13 @@ def test_help_names_every_verb(skipline):
 
 
 def test_a_wrong_job_ends_with_code_2_all_its_problems_and_no_trace(skipline, tmp_path):
-    ended = skipline("run", "quickstart", "--set", "training.lrr=1", "--set", "backbone.name=resnet5O")
+    wrong = ("training.lrr=1", "training.epochs=two", "backbone.name=resnet5O", "data.train=nowhere")
+    ended = skipline("run", "quickstart", *(part for setting in wrong for part in ("--set", setting)))
     assert ended.returncode == 2
     assert "did you mean 'training.lr'" in ended.stderr
+    assert "training.epochs: input should be a valid integer, got 'two'" in ended.stderr
     assert "did you mean resnet50" in ended.stderr
+    assert "'nowhere'" in ended.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -18,7 +18,7 @@ def _data(**changes):
 
 
 def _problems(**changes):
-    return examine_job(_data(**changes))[1]
+    return examine_job(_data(**changes)).problems
 
 
 @pytest.mark.parametrize("name", presets())
@@ -101,9 +101,27 @@ def test_all_problems_of_a_file_are_found_in_one_go():
 
 
 def test_what_is_left_of_a_wrong_job_is_returned_for_further_checks():
-    job, problems = examine_job(_data(colour=1))
-    assert job == parse_job(_data())
-    assert len(problems) == 1
+    found = examine_job(_data(colour=1))
+    assert found.job == parse_job(_data())
+    assert len(found.problems) == 1
+    assert found.stand_ins == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("changes", "stand_ins"),
+    [
+        ({"training": {"epochs": "two", "workers": 2}}, {"training.epochs"}),
+        ({"training": {"epochs": 2, "batch_size": 3, "workers": 2}}, {"training.epochs"}),
+        ({"data": 3}, {"data.train"}),
+        ({"search": {"space": "resnet"}}, {"search.epochs"}),
+        ({"search": {"space": 4, "epochs": "x"}}, {"search.space", "search.epochs"}),
+    ],
+)
+def test_a_wrong_required_key_keeps_nothing_else_from_being_checked(changes, stand_ins):
+    found = examine_job(_data(**changes))
+    assert found.job is not None
+    assert found.stand_ins == stand_ins
+    assert found.problems
 
 
 def test_an_override_wins_over_the_file():

@@ -64,6 +64,14 @@ class NetworkDescription:
         return AdaptiveDepthNetwork(create_backbone(self), split=self.split, description=self)
 
 
+@dataclass(frozen=True)
+class Trace:
+    """What one profile made of some images: its logits, shape (B, K), and the state behind every stage."""
+
+    logits: Tensor
+    stages: tuple[State, ...]
+
+
 class AdaptiveDepthNetwork(nn.Module):
     """A timm backbone that runs at 2^N depths.
 
@@ -223,19 +231,38 @@ class AdaptiveDepthNetwork(nn.Module):
         Returns:
             Logits by profile, shape (B, K) each, equal bit for bit to separate runs.
         """
-        logits: dict[DepthProfile, Tensor] = {}
+        return {profile: states[0] for profile, states in self._walk(images, profiles, num_kept=1).items()}
 
-        def walk(state: State, segment: int, members: Sequence[DepthProfile]) -> None:
+    def trace_profiles(self, images: Tensor, profiles: Sequence[DepthProfile]) -> dict[DepthProfile, "Trace"]:
+        """Run several depths as `forward_profiles` does, and keep what every stage made of the images."""
+        walked = self._walk(images, profiles, num_kept=len(self.layouts) + 1)
+        return {profile: Trace(states[-1], states[:-1]) for profile, states in walked.items()}
+
+    def _walk(
+        self, images: Tensor, profiles: Sequence[DepthProfile], *, num_kept: int
+    ) -> dict[DepthProfile, tuple[State, ...]]:
+        """Return the last states of every profile, logits last."""
+        ends: dict[DepthProfile, tuple[State, ...]] = {}
+
+        def walk(states: tuple[State, ...], segment: int, members: Sequence[DepthProfile]) -> None:
             if segment == self.num_segments:
-                logits[members[0]] = state
+                ends[members[0]] = states
                 return
             for skip in (False, True):
                 branch = [profile for profile in members if self.skips_segment(segment, profile) is skip]
                 if branch:
-                    walk(self.run_segment(segment, state, skip=skip), segment + 1, branch)
+                    state = self.run_segment(segment, states[-1], skip=skip)
+                    walk((*states, state)[-num_kept:], segment + 1, branch)
 
-        walk(images, 0, profiles)
-        return {profile: logits[profile] for profile in profiles}
+        walk((images,), 0, profiles)
+        return {profile: ends[profile] for profile in profiles}
+
+    def pool_state(self, state: State) -> Tensor:
+        """Return the mean over all positions of what a stage returned, shape (B, channels)."""
+        hidden: Tensor = state[0] if isinstance(state, tuple) else state
+        if hidden.ndim == 4 and not self.family.has_channels_last:
+            return hidden.mean(dim=(2, 3))
+        return hidden.flatten(1, -2).mean(dim=1)
 
     @property
     def num_segments(self) -> int:

@@ -42,6 +42,7 @@ class Family:
         tail: Steps between the stages and `forward_head`.
         run: Runs a module of a stage (its own or, without stages, a block) on the state.
         is_convolutional: Runs fastest with channels-last memory.
+        has_channels_last: Between stages a hidden state of four axes is (B, H, W, C), not (B, C, H, W).
         shared_norms: Submodules whose norms are not doubled: shortcuts see the same input statistics.
         doubles_boundaries: The norms before the first skippable stage follow its letter, those between and
             after skippable stages follow the stage before them (the paper's MobileNetV2).
@@ -54,6 +55,7 @@ class Family:
     tail: tuple[Step, ...] = ()
     run: Callable[[nn.Module, State], State] = _call
     is_convolutional: bool = True
+    has_channels_last: bool = False
     shared_norms: tuple[str, ...] = ()
     doubles_boundaries: bool = False
     objection: Callable[[nn.Module], str | None] | None = None
@@ -394,7 +396,7 @@ FAMILIES: dict[str, Family] = {
     "ConvNeXt": Family(stem=("stem",), stages=("stages.*",), tail=("norm_pre",)),
     "MetaNeXt": Family(stem=("stem",), stages=("stages.*",)),
     "MetaFormer": Family(stem=("stem",), stages=("stages.*",)),
-    "MambaOut": Family(stem=("stem",), stages=("stages.*",)),
+    "MambaOut": Family(stem=("stem",), stages=("stages.*",), has_channels_last=True),
     "FocalNet": Family(stem=("stem",), stages=("layers.*",), tail=("norm",)),
     "StarNet": Family(stem=("stem",), stages=("stages.*",), blocks="*", tail=("norm",)),
     "FasterNet": Family(stem=("patch_embed",), stages=("stages.*",)),
@@ -430,12 +432,14 @@ FAMILIES: dict[str, Family] = {
         stages=("layers.*",),
         tail=("norm",),
         is_convolutional=False,
+        has_channels_last=True,
     ),
     "SwinTransformerV2": Family(
         stem=("patch_embed",),
         stages=("layers.*",),
         tail=("norm",),
         is_convolutional=False,
+        has_channels_last=True,
     ),
     "SwinTransformerV2Cr": Family(stem=("patch_embed",), stages=("stages.*",), is_convolutional=False),
     "DaVit": Family(stem=("stem",), stages=("stages.*",), tail=("norm_pre",)),
@@ -474,9 +478,10 @@ FAMILIES: dict[str, Family] = {
         tail=(_volo_class_attention, "norm"),
         is_convolutional=False,
         objection=_volo_objection,
+        has_channels_last=True,
     ),
     "Hiera": Family(stem=("patch_embed", "_pos_embed", "unroll"), is_convolutional=False),
-    "HieraDet": Family(stem=("patch_embed", "_pos_embed"), is_convolutional=False),
+    "HieraDet": Family(stem=("patch_embed", "_pos_embed"), is_convolutional=False, has_channels_last=True),
     # Isotropic transformers and mixers.
     "VisionTransformer": Family(stem=_VIT_STEM, tail=("norm",), is_convolutional=False),
     "VisionTransformerDistilled": Family(stem=_VIT_STEM, tail=("norm",), is_convolutional=False),
@@ -490,6 +495,7 @@ FAMILIES: dict[str, Family] = {
         stem=("patch_embed", _sam_position, "pos_drop", "patch_drop", "norm_pre"),
         tail=(_sam_neck,),
         is_convolutional=False,
+        has_channels_last=True,
     ),
     "NaFlexVit": Family(
         stem=(_naflex_stem,),

@@ -57,6 +57,20 @@ def test_a_profile_equals_its_static_subnetwork(network, images):
 
 
 @torch.no_grad()
+def test_a_pooled_state_has_one_number_a_channel_of_its_stage(network, images):
+    full, _ = network.extremes
+    trace = network.trace_profiles(images, [full])[full]
+    pooled = [network.pool_state(state) for state in trace.stages]
+    torch.testing.assert_close(trace.logits, network(images), rtol=0, atol=0)
+    assert len(pooled) == len(network.layouts)
+    known = {info["num_chs"] for info in network.backbone.feature_info}
+    # timm tells no channels of stages that keep the resolution, nor those of TNT's pixels.
+    known |= {norm.num_features for norm in network.modules() if isinstance(norm, nn.BatchNorm2d)}
+    known |= {24} if type(network.backbone).__name__ == "TNT" else set()
+    assert {state.shape[1] for state in pooled[:-1]} <= known
+
+
+@torch.no_grad()
 def test_no_two_profiles_agree(network, images):
     outputs = network.forward_profiles(images, network.profiles)
     assert len({tuple(logits.flatten().tolist()) for logits in outputs.values()}) == len(network.profiles)
