@@ -52,7 +52,9 @@ def count_profiles(
     totals_P4 = torch.zeros(len(profiles), 4, dtype=torch.float64, device=device)
     layout = memory_format(network)
     with (
-        torch.inference_mode(),
+        # Autocast casts every weight once for all profiles and batches here; in inference mode it would at
+        # every call, which makes bf16 1.4 times slower (measured, 16 profiles of ResNet-50).
+        torch.no_grad(),
         torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
     ):
         for images, labels_B in batches:

@@ -41,5 +41,5 @@ def structured_image(seed: int, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
         row, column, radius = random.uniform(0.05, 0.95, size=3)
         inside = (rows - row) ** 2 + (columns - column) ** 2 < (0.2 * radius) ** 2
         image[inside] = random.normal(size=3)
-    image += random.normal(scale=0.08, size=image.shape)
+    image += random.normal(scale=0.2, size=image.shape)
     return np.clip(128 + 60 * image, 0, 255).astype(np.uint8)
