@@ -50,10 +50,11 @@ def find_problems(job: Job, *, stand_ins: Collection[str] = ()) -> list[str]:
     """
     network, problems = (None, []) if "backbone.name" in stand_ins else _try_network(job)
     if network is not None:
-        problems += _pretrained_problems(job)
+        problems += _pretrained_problems(job) + _layer_problems(job, network)
     if "data.train" not in stand_ins:
         problems += _data_problems(job)
     problems += placement_problems(job, capacity())
+    problems += mixing_problems(job)
     if job.search is not None and network is not None and "search.space" not in stand_ins:
         problems += _space_problems(job, network)
     problems += check_model_name(job.registry.model)
@@ -89,6 +90,17 @@ def placement_problems(job: Job, room: Capacity) -> list[str]:
     ]
 
 
+def mixing_problems(job: Job) -> list[str]:
+    """Return why the images of a batch cannot be mixed in pairs, if so."""
+    images = job.training.micro_batch_size // job.training.workers
+    if not job.augmentation.mixes or images % 2 == 0:
+        return []
+    return [
+        f"augmentation.mixup and cutmix need an even number of images a worker, got {images} "
+        "(training.batch_size over accumulation_steps and workers); change training.batch_size"
+    ]
+
+
 def _try_network(job: Job) -> tuple[AdaptiveDepthNetwork | None, list[str]]:
     try:
         return shape_of(job), []
@@ -102,6 +114,16 @@ def _pretrained_problems(job: Job) -> list[str]:
     try:
         check_source(describe_network(job, num_classes=2), job.backbone.pretrained)
     except PretrainedError as error:
+        return [f"backbone: {error}"]
+    return []
+
+
+def _layer_problems(job: Job, network: AdaptiveDepthNetwork) -> list[str]:
+    if job.training.layer_decay is None:
+        return []
+    try:
+        network.group_matcher()
+    except ValueError as error:
         return [f"backbone: {error}"]
     return []
 

@@ -57,6 +57,8 @@ class EpochLog:
 
     def __call__(self, progress: Progress) -> None:
         """Tell the news; the whole history is logged again at the end, so nothing depends on this."""
+        for note in progress.notes:
+            self._reporter.say(note)
         for report in progress.reports:
             self._reporter.say(f"epoch {report.epoch}/{self._epochs}  {describe_epoch(report.metrics)}")
         done = max(progress.epoch - 1, 0) + progress.step / progress.num_steps

@@ -13,9 +13,17 @@ SEARCHABLE = (
     "training.weight_decay",
     "training.warmup_epochs",
     "training.decay_rate",
+    "training.layer_decay",
+    "training.clip_grad",
+    "training.ema_decay",
     "training.label_smoothing",
-    "training.alpha",
-    "training.temperature",
+    "distillation.alpha",
+    "distillation.temperature",
+    "distillation.features",
+    "augmentation.color_jitter",
+    "augmentation.erasing",
+    "augmentation.mixup",
+    "augmentation.cutmix",
 )
 """Settings that change how good a network becomes and that a short trial can tell apart."""
 

@@ -55,7 +55,7 @@ def test_every_preset_is_a_valid_job(name):
         ),
         (
             {"training": {"epochs": 2, "batch_size": 10, "workers": 4}},
-            "multiple of workers, got 10 and 4; write 8",
+            "multiple of workers times accumulation_steps, got 10 and 4; write 8",
         ),
         (
             {"training": {"epochs": 2, "warmup_epochs": 2}},
@@ -67,11 +67,43 @@ def test_every_preset_is_a_valid_job(name):
         ),
         (
             {"training": {"epochs": 2, "milestones": [1]}},
-            "milestones has no effect without multistep",
+            "milestones has no effect with schedule: cosine; leave it out",
         ),
         (
             {"training": {"epochs": 2, "optimizer": "adamw", "momentum": 0.8}},
-            "momentum has no effect without sgd",
+            "momentum has no effect with optimizer: adamw; leave it out",
+        ),
+        (
+            {"training": {"epochs": 2, "optimizer": "adamv"}},
+            "optimizer must be one of timm's, got 'adamv'; did you mean adam",
+        ),
+        (
+            {"training": {"epochs": 2, "schedule": "step"}},
+            "schedule: step needs step_epochs, got none; write such as step_epochs: 30",
+        ),
+        (
+            {"training": {"epochs": 2, "clip_mode": "agc"}},
+            "clip_mode has no effect without clip_grad",
+        ),
+        (
+            {"training": {"epochs": 2, "sync_batch_norm": True}},
+            "sync_batch_norm needs several workers with a GPU each, got workers: 1 and use_gpu: false",
+        ),
+        (
+            {"distillation": {"student_labels": "only", "temperature": 2.0}},
+            "temperature has no effect with student_labels: only",
+        ),
+        (
+            {"distillation": {"sampled_share": 0.5}},
+            "sampled_share has no effect without students: base_and_sampled",
+        ),
+        (
+            {"augmentation": {"mixup": 0.2, "cutmix_probability": 0.3}},
+            "cutmix_probability has no effect without both mixup and cutmix",
+        ),
+        (
+            {"augmentation": {"policy": "rnd-m9"}},
+            "policy must be trivial or a name of timm's, got 'rnd-m9'",
         ),
         (
             {"data": {"train": "x", "max_bad_fraction": 0.1}},

@@ -47,6 +47,18 @@ def test_a_sound_job_has_no_problem_and_leaves_no_trace(tmp_path):
             {"training": {"epochs": 2, "workers": 64, "batch_size": 64}},
             "got 64 workers of 1 CPUs and 0 GPUs each",
         ),
+        (
+            {"augmentation": {"cutmix": 1.0}, "training": {"epochs": 1, "batch_size": 6, "workers": 2}},
+            "even number of images a worker, got 3",
+        ),
+        (
+            {
+                "backbone": {"name": "poolformer_s12"},
+                "data": {"train": "builtin:digits", "image_size": 64},
+                "training": {"epochs": 2, "layer_decay": 0.8},
+            },
+            "whose layers timm orders, got poolformer_s12 (MetaFormer)",
+        ),
         ({"search": {"space": "no-such-space", "epochs": 1}}, "no-such-space"),
         ({"registry": {"model": "a/b"}}, "a/b"),
     ],

@@ -15,6 +15,8 @@ from timm.data.transforms import str_to_interp_mode
 from torch import Tensor
 from torchvision import transforms
 
+from pipeline.recipe import TRIVIAL, AugmentationConfig
+
 Transform = Callable[[Image.Image], Tensor]
 """RGB image of any size to float32 of shape (3, image_size, image_size)."""
 
@@ -118,7 +120,7 @@ def eval_transform(preprocessing: Preprocessing) -> Transform:
         std=preprocessing.std,
         crop_pct=preprocessing.crop_pct,
     )
-    return _compose(timm_transform.transforms, preprocessing)
+    return _compose(timm_transform.transforms[:-2], preprocessing)
 
 
 def train_transform(
@@ -126,41 +128,49 @@ def train_transform(
     *,
     crop: Crop,
     flip_probability: float,
+    augmentation: AugmentationConfig | None = None,
 ) -> Transform:
-    """Return timm's training transform: crop, flip, normalise.
+    """Return timm's training transform: crop, flip, policy, normalise, erase.
 
-    It draws from the random state of torch and Python, which `loading` seeds for each image.
+    It draws from the random state of torch, numpy and Python, which `loading` seeds for each image.
 
     Args:
         preprocessing: Size, resizing and normalisation; `crop_pct` plays no part in training.
         crop: What part of the image is seen.
         flip_probability: Chance in [0, 1] of left and right changing places; 0 where that changes the
             class, as for digits.
+        augmentation: What else varies an image; None is nothing.
 
     Raises:
         ValueError: If `flip_probability` is out of its range or `crop` unknown.
     """
     if not 0 <= flip_probability <= 1:
         raise ValueError(f"flip_probability must be in [0, 1], got {flip_probability}; 0 turns it off")
-    parts = create_transform(
+    more = augmentation or AugmentationConfig()
+    before, varying, after = create_transform(
         preprocessing.image_size,
         is_training=True,
         separate=True,
         hflip=flip_probability,
-        color_jitter=None,
+        color_jitter=more.color_jitter or None,
+        auto_augment=None if more.policy == TRIVIAL else more.policy,
+        re_prob=more.erasing,
+        re_mode="pixel",
         interpolation=preprocessing.interpolation,
         mean=preprocessing.mean,
         std=preprocessing.std,
     )
-    steps = [step for part in parts for step in part.transforms]
+    steps = list(before.transforms)
     if crop != "random_resized":  # timm's first step is that crop; the others are kept.
         steps[:1] = _whole_image_steps(preprocessing, crop)
-    return _compose(steps, preprocessing)
+    policy = [transforms.TrivialAugmentWide()] if more.policy == TRIVIAL else varying.transforms
+    # After the image has become a tensor and was normalised comes the erasing, if any.
+    return _compose([*steps, *policy], preprocessing, erasing=after.transforms[2:])
 
 
-def _compose(steps: Sequence[Any], preprocessing: Preprocessing) -> Transform:
-    """Return timm's steps as one, its last two (to a tensor, normalise) replaced by our faster one."""
-    return cast(Transform, transforms.Compose([*steps[:-2], _ToNormalisedTensor(preprocessing)]))
+def _compose(steps: Sequence[Any], preprocessing: Preprocessing, *, erasing: Sequence[Any] = ()) -> Transform:
+    """Return timm's steps on images as one, with our faster step to a normalised tensor behind them."""
+    return cast(Transform, transforms.Compose([*steps, _ToNormalisedTensor(preprocessing), *erasing]))
 
 
 def _whole_image_steps(preprocessing: Preprocessing, crop: Crop) -> list[Any]:

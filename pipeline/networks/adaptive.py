@@ -9,6 +9,7 @@ Shapes: B images, K classes. Source of the method: Kang and Lee 2024, arXiv:2312
 
 import copy
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from pathlib import Path
@@ -329,6 +330,28 @@ class AdaptiveDepthNetwork(nn.Module):
         own = getattr(self.backbone, "no_weight_decay", set)
         return {f"backbone.{name}" for name in own()}
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Return how timm groups parameters by depth, for layer-wise learning rates.
+
+        A skip-aware norm is in the group of the norm that it stands for.
+
+        Raises:
+            ValueError: If timm does not order the layers of the backbone.
+        """
+        if not hasattr(self.backbone, "group_matcher"):
+            raise ValueError(
+                f"layer-wise learning rates need a backbone whose layers timm orders, got {self.name} "
+                f"({type(self.backbone).__name__}); leave training.layer_decay out"
+            )
+        own: dict[str, Any] = self.backbone.group_matcher(coarse=coarse)  # type: ignore[operator]
+        return {
+            group: [(_below_either(pattern), order) for pattern, order in patterns]
+            if isinstance(patterns, list | tuple)
+            else _below_either(patterns)
+            for group, patterns in own.items()
+            if patterns is not None
+        }
+
     @property
     def _wiring(self) -> Wiring:
         # A compiler sees the modules as they were when it started.
@@ -347,6 +370,12 @@ class AdaptiveDepthNetwork(nn.Module):
             for path in skip.norms:
                 insert(skip_norms, path, copy.deepcopy(self.backbone.get_submodule(path)))
         return skip_norms
+
+
+def _below_either(pattern: str) -> str:
+    """Return a pattern for a backbone's names as one for names below `backbone` and `skip_norms`."""
+    unanchored = re.sub(r"(?<!\[)\^", "", pattern)
+    return rf"(?:backbone|skip_norms)\.(?:{unanchored})"
 
 
 def _run_steps(backbone: nn.Module, steps: Sequence[Step], state: State) -> State:

@@ -14,8 +14,9 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from pipeline.config import Job, SearchConfig
 from pipeline.training.checkpoint import History, read_history
+from pipeline.training.divergence import Divergence
 from pipeline.training.plan import plan_training
-from pipeline.training.trainer import build_trainer, read_result
+from pipeline.training.trainer import build_trainer, read_epochs
 from pipeline.training.worker import SCORE
 
 from .record import RecordStore, TrialRecord, history_to_json
@@ -79,7 +80,7 @@ def run_trial(config: Mapping[str, Any], *, setup: TrialSetup) -> None:
         tune.report(tune_result(record.history, failure=record.cause))
         return
     try:
-        history = train(record, setup)
+        history, divergence = train(record, setup)
     except TrainingFailedError as error:
         # Ray Train has tried again already. Reported, not raised, or Tune would start the same
         # failure anew.
@@ -87,11 +88,15 @@ def run_trial(config: Mapping[str, Any], *, setup: TrialSetup) -> None:
     else:
         # Said once more: a kill may hit between the last checkpoint and its report, and a run that goes
         # on from its last checkpoint has no epoch left to report.
-        tune.report(tune_result(history))
+        tune.report(tune_result(history, failure=None if divergence is None else str(divergence)))
 
 
-def train(record: TrialRecord, setup: TrialSetup) -> History:
-    """Run the training of a design, from its latest checkpoint where there is one; return all epochs."""
+def train(record: TrialRecord, setup: TrialSetup) -> tuple[History, Divergence | None]:
+    """Run the training of a design, from its latest checkpoint where there is one.
+
+    Returns:
+        All epochs, and why there are not more if the training diverged.
+    """
     job = trial_job(setup.job, setup.search, record.values, seed=record.seed)
     plan = plan_training(job, setup.data, initial_weights=setup.initial_weights, validates_all_profiles=True)
     trainer = build_trainer(
@@ -100,7 +105,8 @@ def train(record: TrialRecord, setup: TrialSetup) -> History:
         storage=setup.runs,
         callbacks=[ReportHistoryCallback()],
     )
-    return read_result(trainer.fit()).history
+    result = trainer.fit()
+    return read_epochs(result), result.return_value
 
 
 def tune_result(history: History, *, failure: str | None = None) -> dict[str, Any]:

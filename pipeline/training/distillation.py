@@ -1,23 +1,28 @@
-"""Self-distillation: the super-net learns from the labels, the base-net from the super-net.
+"""What a student is told: how far its predictions and its features are from the super-net's.
 
-Shapes: B images, C classes. Source: Kang and Lee 2024, arXiv:2312.16392, section 3.3.
+Shapes: B images, C classes or channels. Source: Kang and Lee 2024, arXiv:2312.16392, section 3.3.
 """
 
-from torch import Tensor, nn
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
 from torch.nn import functional
 
-from pipeline.networks import AdaptiveDepthNetwork
 
-
-def distillation_loss(student_BC: Tensor, teacher_BC: Tensor, *, temperature: float) -> Tensor:
-    """Return how far the base-net's predictions are from the super-net's.
+def distillation_loss(
+    student_BC: Tensor, teacher_BC: Tensor, *, temperature: float, top_k: int | None = None
+) -> Tensor:
+    """Return how far a student's predictions are from the super-net's.
 
     The teacher is detached here, so no caller can let gradients reach it by mistake.
 
     Args:
-        student_BC: Logits of the base-net.
+        student_BC: Logits of the student.
         teacher_BC: Logits of the super-net on the same images.
         temperature: Divides both logits before softmax; above 0, 1.0 changes nothing.
+        top_k: Compare only the teacher's `top_k` highest classes of each image; None, or as many as there
+            are classes, compares all.
 
     Returns:
         KL(teacher || student) in nats, mean over B, times temperature squared; shape ().
@@ -29,44 +34,44 @@ def distillation_loss(student_BC: Tensor, teacher_BC: Tensor, *, temperature: fl
     """
     if temperature <= 0:
         raise ValueError(f"temperature > 0 must hold, got {temperature}; 1.0 leaves the logits as they are")
+    teacher_BC = teacher_BC.detach()
+    if top_k is not None and top_k < teacher_BC.shape[1]:
+        teacher_BC, highest = teacher_BC.topk(top_k, dim=1)
+        student_BC = student_BC.gather(1, highest)
     student_log = functional.log_softmax(student_BC / temperature, dim=1)
-    teacher_log = functional.log_softmax(teacher_BC.detach() / temperature, dim=1)
+    teacher_log = functional.log_softmax(teacher_BC / temperature, dim=1)
     divergence = functional.kl_div(student_log, teacher_log, reduction="batchmean", log_target=True)
     return divergence * temperature**2
 
 
-class SelfDistillation(nn.Module):
-    """One training step's forward pass: both extreme profiles from one stem, and their joint loss.
-
-    Stem once, then all stages whole and all stages skipped; one backward through the returned loss gives
-    every parameter its whole gradient, so under DDP gradients are reduced once and none is unused.
+def feature_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """Return how far a student's stages are from the super-net's.
 
     Args:
-        network: The network that learns.
-        alpha: Share of the super-net's loss, in (0, 1).
-        temperature: Of the distillation.
-        label_smoothing: Of the super-net's cross-entropy, in [0, 1).
+        student: Pooled output of every stage, shape (B, channels of the stage) each.
+        teacher: The same of the super-net; detached here.
+
+    Returns:
+        Sum over the stages of KL(teacher || student) of softmax over channels, mean over B; shape ().
     """
+    losses = [
+        distillation_loss(one.float(), other.float(), temperature=1.0)
+        for one, other in zip(student, teacher, strict=True)
+    ]
+    return torch.stack(losses).sum()
 
-    def __init__(
-        self,
-        network: AdaptiveDepthNetwork,
-        *,
-        alpha: float,
-        temperature: float,
-        label_smoothing: float,
-    ) -> None:
-        super().__init__()
-        self.network = network
-        self.alpha = alpha
-        self.temperature = temperature
-        self.label_smoothing = label_smoothing
 
-    def forward(self, images: Tensor, labels_B: Tensor) -> Tensor:
-        """Return alpha * CE(super-net, labels) + (1 - alpha) * KL(super-net || base-net); shape ()."""
-        full, base = self.network.extremes
-        logits = self.network.forward_profiles(images, (full, base))
-        super_BC, base_BC = logits[full].float(), logits[base].float()
-        super_loss = functional.cross_entropy(super_BC, labels_B, label_smoothing=self.label_smoothing)
-        base_loss = distillation_loss(base_BC, super_BC, temperature=self.temperature)
-        return self.alpha * super_loss + (1 - self.alpha) * base_loss
+def unlearnt_share(teacher_BC: Tensor, targets: Tensor) -> Tensor:
+    """Return how much of the targets the super-net does not know yet: 1 minus its mean probability of them.
+
+    Args:
+        teacher_BC: Logits of the super-net; detached here.
+        targets: Labels of shape (B,), or shares of the classes, shape (B, C).
+
+    Returns:
+        In [0, 1], shape ().
+    """
+    known_BC = teacher_BC.detach().softmax(dim=1)
+    if targets.ndim == 1:
+        return 1 - known_BC.gather(1, targets[:, None]).mean()
+    return 1 - (known_BC * targets).sum(dim=1).mean().clamp(max=1)

@@ -10,6 +10,7 @@ from pipeline.config import Job, TrainingConfig
 from pipeline.data.plan import DataPlan
 from pipeline.data.transforms import Crop, Preprocessing
 from pipeline.networks import NetworkDescription
+from pipeline.recipe import AugmentationConfig, DistillationConfig
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,12 @@ class TrainingPlan:
         network: What to train.
         initial_weights: File of the backbone's initial weights, readable by every worker; None starts new.
         recipe: How to train it.
+        distillation: How the students learn.
         data: File of the data plan, readable by every worker.
         preprocessing: How images become tensors.
         crop: Training crop.
         flip_probability: Of a horizontal flip in training.
+        augmentation: How training images are varied further.
         seed: Every random source of the run follows from it.
         validates_all_profiles: Validate all 2^N profiles after an epoch, not only `full` and `base`.
     """
@@ -31,10 +34,12 @@ class TrainingPlan:
     network: NetworkDescription
     initial_weights: Path | None
     recipe: TrainingConfig
+    distillation: DistillationConfig
     data: Path
     preprocessing: Preprocessing
     crop: Crop
     flip_probability: float
+    augmentation: AugmentationConfig
     seed: int
     validates_all_profiles: bool
 
@@ -55,10 +60,12 @@ def plan_training(
         network=description,
         initial_weights=initial_weights,
         recipe=job.training,
+        distillation=job.distillation,
         data=data,
         preprocessing=describe_preprocessing(job),
         crop=job.data.crop,
         flip_probability=job.data.flip_probability,
+        augmentation=job.augmentation,
         seed=job.seed,
         validates_all_profiles=validates_all_profiles,
     )

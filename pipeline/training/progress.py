@@ -3,6 +3,7 @@
 Workers never wait for it: calls are sent without asking for their result.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,17 +15,28 @@ from ray.train import UserCallback
 
 from .checkpoint import EpochReport
 
+log = logging.getLogger(__name__)
+
 POLL_INTERVAL_S = 0.5
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training is: steps of the running epoch, and the epochs that ended since the last look."""
+    """Where a training is: steps of the running epoch, and what has been told since the last look.
+
+    Attributes:
+        epoch: The running one, from 1.
+        step: Steps of it that are done.
+        num_steps: Steps that it has.
+        reports: Epochs that ended.
+        notes: What a user has to know beside that, such as a refused checkpoint.
+    """
 
     epoch: int
     step: int
     num_steps: int
     reports: tuple[EpochReport, ...]
+    notes: tuple[str, ...] = ()
 
 
 class ProgressBoard:
@@ -33,6 +45,7 @@ class ProgressBoard:
     def __init__(self) -> None:
         self._position = (0, 0, 1)
         self._reports: list[EpochReport] = []
+        self._notes: list[str] = []
 
     def advance(self, epoch: int, step: int, num_steps: int) -> None:
         """Say which step has been done."""
@@ -42,10 +55,22 @@ class ProgressBoard:
         """Say what an epoch brought."""
         self._reports.append(report)
 
+    def note(self, note: str) -> None:
+        """Say something that is no progress."""
+        self._notes.append(note)
+
     def take(self) -> Progress:
-        """Return the state and forget the reports."""
+        """Return the state and forget reports and notes."""
         reports, self._reports = tuple(self._reports), []
-        return Progress(*self._position, reports)
+        notes, self._notes = tuple(self._notes), []
+        return Progress(*self._position, reports, notes)
+
+
+def tell(board: Any, note: str) -> None:  # noqa: ANN401
+    """Tell something once to the log and, where there is a board, to the driver; never waits."""
+    log.warning(note)
+    if board is not None:
+        board.note.remote(note)
 
 
 def open_board() -> Any:  # noqa: ANN401

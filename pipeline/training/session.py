@@ -6,23 +6,28 @@ from typing import Any
 import torch
 from ray import train
 from ray.train.torch import get_device, prepare_model
-from timm.optim import create_optimizer_v2
-from timm.scheduler import create_scheduler_v2
+from timm.layers import convert_sync_batchnorm
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from pipeline.config import TrainingConfig
 from pipeline.data.loading import train_loader, validation_loader
 from pipeline.data.plan import DataPlan
+from pipeline.data.random_state import mix_seed
 from pipeline.data.transforms import eval_transform, train_transform
 from pipeline.networks import AdaptiveDepthNetwork, DepthProfile
 from pipeline.networks.adaptive import memory_format
 
-from .distillation import SelfDistillation
+from .determinism import be_deterministic
+from .health import HealthWatch
 from .initial_weights import load_initial_weights
+from .mixing import BatchMixer
+from .optimisation import build_criterion, build_optimizer, build_scheduler
 from .plan import TrainingPlan
+from .step import SelfDistillation
+from .students import StudentSchedule
+from .update import Updater
 
 
 @dataclass
@@ -35,13 +40,16 @@ class Session:
         world_size: Number of workers.
         device: Where this worker computes.
         network: The network that learns.
-        step_module: Its training step, wrapped for several workers.
+        updater: Carries out updates of its weights.
         optimizer: Over all parameters of the network.
         scheduler: Of the learning rate, by optimiser update.
-        train_batches: This worker's part of every global batch.
+        students: Which depths learn from the super-net in an update.
+        mixer: Of mixup and cutmix, or None.
+        train_batches: This worker's part of what all workers compute at a time.
         validation_batches: This worker's part of the validation images.
         profiles: Which depths are validated after an epoch.
         board: Handle of a `ProgressBoard`, or None.
+        health: Looks at every step's loss and gradient.
     """
 
     plan: TrainingPlan
@@ -49,38 +57,71 @@ class Session:
     world_size: int
     device: torch.device
     network: AdaptiveDepthNetwork
-    step_module: nn.Module
+    updater: Updater
     optimizer: Optimizer
     scheduler: Scheduler
+    students: StudentSchedule
+    mixer: BatchMixer | None
     train_batches: DataLoader[Any]
     validation_batches: DataLoader[Any]
     profiles: tuple[DepthProfile, ...]
     board: Any
+    health: HealthWatch
 
 
 def open_session(plan: TrainingPlan, board: Any) -> Session:  # noqa: ANN401
     """Build everything on this worker's device; must run in a Ray Train worker."""
+    if plan.recipe.deterministic:
+        be_deterministic()
     context = train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     torch.manual_seed(plan.seed)
     torch.set_num_threads(plan.recipe.num_threads)
     network = build_network(plan)
-    step_module = build_step_module(network, plan.recipe, world_size=world_size)
+    step = build_step(plan, network)
+    step_module = place_step(step, plan, world_size=world_size)
     train_batches, validation_batches = build_loaders(plan, rank=rank, world_size=world_size)
     optimizer = build_optimizer(network, plan.recipe)
+    updates_per_epoch = len(train_batches) // plan.recipe.accumulation_steps
     return Session(
         plan=plan,
         rank=rank,
         world_size=world_size,
         device=get_device(),
         network=network,
-        step_module=step_module,
+        updater=Updater(
+            step_module, step, optimizer, plan.recipe, device=get_device(), world_size=world_size
+        ),
         optimizer=optimizer,
-        scheduler=build_scheduler(optimizer, plan.recipe, updates_per_epoch=len(train_batches)),
+        scheduler=build_scheduler(optimizer, plan.recipe, updates_per_epoch=updates_per_epoch),
+        students=StudentSchedule(network.profiles, plan.distillation, seed=plan.seed),
+        mixer=build_mixer(plan, rank=rank),
         train_batches=train_batches,
         validation_batches=validation_batches,
         profiles=network.profiles if plan.validates_all_profiles else network.extremes,
         board=board,
+        health=HealthWatch(
+            network,
+            optimizer,
+            device=get_device(),
+            rank=rank,
+            world_size=world_size,
+            board=board,
+            precision=plan.recipe.precision,
+            undoes_overflow=plan.recipe.precision == "fp16",
+        ),
+    )
+
+
+def build_mixer(plan: TrainingPlan, *, rank: int) -> BatchMixer | None:
+    """Return what mixes a worker's images, if any; every worker mixes in its own way."""
+    if not plan.augmentation.mixes:
+        return None
+    return BatchMixer(
+        plan.augmentation,
+        num_classes=plan.network.num_classes,
+        label_smoothing=plan.recipe.label_smoothing,
+        seed=mix_seed(plan.seed, rank),
     )
 
 
@@ -92,21 +133,37 @@ def build_network(plan: TrainingPlan) -> AdaptiveDepthNetwork:
     return network
 
 
-def build_step_module(network: AdaptiveDepthNetwork, recipe: TrainingConfig, *, world_size: int) -> nn.Module:
-    """Return the training step of a network on this worker's device, under DDP where there are several."""
+def build_step(plan: TrainingPlan, network: AdaptiveDepthNetwork) -> SelfDistillation:
+    """Return the training step of a network, as the recipe wants it computed."""
+    recipe = plan.recipe
     network.to(memory_format=memory_format(network))
-    step = SelfDistillation(
-        network,
-        alpha=recipe.alpha,
-        temperature=recipe.temperature,
-        label_smoothing=recipe.label_smoothing,
-    )
-    is_alone = world_size == 1
+    network.set_grad_checkpointing(recipe.recompute_activations)
+    criterion = build_criterion(recipe, is_smoothed=plan.augmentation.mixes)
+    return SelfDistillation(network, plan.distillation, criterion)
+
+
+def place_step(step: SelfDistillation, plan: TrainingPlan, *, world_size: int) -> nn.Module:
+    """Move a step to this worker's device; returns it compiled and under DDP where that is wanted.
+
+    DDP reduces gradients while the backward pass runs. Sequential passes run several of them, so their
+    gradients are reduced once, after the last (see `Updater`).
+    """
+    recipe = plan.recipe
+    if recipe.sync_batch_norm:
+        step.network = convert_sync_batchnorm(step.network)
+    has_ddp = world_size > 1 and recipe.passes == "joint"
+    kwargs = {
+        "gradient_as_bucket_view": True,
+        # A depth drawn at random leaves the norms of others without a gradient.
+        "find_unused_parameters": plan.distillation.students == "sampled",
+    }
     module: nn.Module = prepare_model(
         step,
-        parallel_strategy=None if is_alone else "ddp",
-        parallel_strategy_kwargs={} if is_alone else {"gradient_as_bucket_view": True},
+        parallel_strategy="ddp" if has_ddp else None,
+        parallel_strategy_kwargs=kwargs if has_ddp else {},
     )
+    if recipe.compile:
+        module.compile() if recipe.passes == "joint" else step.compile_passes()
     return module
 
 
@@ -118,8 +175,13 @@ def build_loaders(
     num_loader_workers = plan.recipe.num_loader_workers
     train_batches = train_loader(
         data,
-        train_transform(plan.preprocessing, crop=plan.crop, flip_probability=plan.flip_probability),
-        batch_size=plan.recipe.batch_size,
+        train_transform(
+            plan.preprocessing,
+            crop=plan.crop,
+            flip_probability=plan.flip_probability,
+            augmentation=plan.augmentation,
+        ),
+        batch_size=plan.recipe.micro_batch_size,
         rank=rank,
         world_size=world_size,
         seed=plan.seed,
@@ -128,39 +190,9 @@ def build_loaders(
     validation_batches = validation_loader(
         data,
         eval_transform(plan.preprocessing),
-        batch_size=plan.recipe.batch_size // world_size,
+        batch_size=plan.recipe.micro_batch_size // world_size,
         rank=rank,
         world_size=world_size,
         num_loader_workers=num_loader_workers,
     )
     return train_batches, validation_batches
-
-
-def build_optimizer(network: AdaptiveDepthNetwork, recipe: TrainingConfig) -> Optimizer:
-    """Return timm's optimiser; norms and biases, skip-aware ones included, are not decayed."""
-    optimizer: Optimizer = create_optimizer_v2(
-        network,
-        opt=recipe.optimizer,
-        lr=recipe.lr,
-        weight_decay=recipe.weight_decay,
-        momentum=recipe.momentum,
-    )
-    return optimizer
-
-
-def build_scheduler(optimizer: Optimizer, recipe: TrainingConfig, *, updates_per_epoch: int) -> Scheduler:
-    """Return timm's schedule over optimiser updates: linear warm-up, then cosine to 0 or steps."""
-    scheduler, _ = create_scheduler_v2(
-        optimizer,
-        sched=recipe.schedule,
-        num_epochs=recipe.epochs,
-        decay_milestones=recipe.milestones,
-        decay_rate=recipe.decay_rate,
-        min_lr=0.0,
-        warmup_lr=recipe.lr / 100,
-        warmup_epochs=recipe.warmup_epochs,
-        warmup_prefix=False,
-        step_on_epochs=False,
-        updates_per_epoch=updates_per_epoch,
-    )
-    return scheduler

@@ -3,7 +3,6 @@
 A run is named; the same name in the same storage goes on from its latest checkpoint, whatever ended it.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +23,12 @@ from ray.train.torch import TorchTrainer
 from pipeline.config import TrainingConfig
 from pipeline.errors import JobError
 
+from .best import best_checkpoint
 from .checkpoint import History, read_history
+from .divergence import Divergence
 from .plan import TrainingPlan
 from .progress import EpochCallback, Progress, open_board, watching
-from .worker import SCORE, train_loop
+from .worker import train_loop
 
 MAX_WORKER_FAILURES = 2
 """Restarts from the latest checkpoint after a worker died; chosen."""
@@ -81,7 +82,9 @@ def build_trainer(
             storage_path=str(storage),
             callbacks=list(callbacks),
             checkpoint_config=CheckpointConfig(
-                num_to_keep=1, checkpoint_score_attribute=SCORE, checkpoint_score_order="max"
+                num_to_keep=plan.recipe.keep_checkpoints,
+                checkpoint_score_attribute=plan.recipe.best_by,
+                checkpoint_score_order=plan.recipe.best_is,
             ),
             failure_config=FailureConfig(max_failures=MAX_WORKER_FAILURES, controller_failure_limit=3),
         ),
@@ -114,14 +117,12 @@ def run_training(
             f"training {name} failed and its {MAX_WORKER_FAILURES} restarts were used up: "
             f"{root_cause(error)}; completed epochs are kept, the same command goes on from there"
         ) from error
-    outcome = read_result(result)
-    last = outcome.history[-1]
-    if not math.isfinite(last.metrics["train/loss"]):
+    divergence: Divergence | None = result.return_value
+    if divergence is not None:
         raise JobError(
-            f"the training loss must stay finite, got {last.metrics['train/loss']} in epoch {last.epoch}; "
-            "lower training.lr or lengthen training.warmup_epochs, under another job name"
+            f"{divergence}; lower training.lr or lengthen training.warmup_epochs, under another job name"
         )
-    return outcome
+    return read_result(result, plan.recipe)
 
 
 def root_cause(error: Exception) -> str:
@@ -131,7 +132,14 @@ def root_cause(error: Exception) -> str:
     return text.splitlines()[-1] if text else type(error).__name__
 
 
-def read_result(result: Result) -> TrainingResult:
-    """Return the best checkpoint and the whole history of a run that ended."""
-    best = result.get_best_checkpoint(SCORE, "max")
-    return TrainingResult(checkpoint=Path(best.path), history=read_history(Path(result.checkpoint.path)))
+def read_result(result: Result, recipe: TrainingConfig) -> TrainingResult:
+    """Return the best checkpoint and the whole history of a run that came to its end."""
+    rated = [
+        (Path(checkpoint.path), metrics[recipe.best_by]) for checkpoint, metrics in result.best_checkpoints
+    ]
+    return TrainingResult(best_checkpoint(rated, order=recipe.best_is), read_epochs(result))
+
+
+def read_epochs(result: Result) -> History:
+    """Return the epochs of a run however it ended, without the one in which it diverged."""
+    return () if result.checkpoint is None else read_history(Path(result.checkpoint.path))

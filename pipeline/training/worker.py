@@ -3,94 +3,118 @@
 Runs inside a Ray Train worker process, one a device. Every rank reports the same numbers; only rank 0 writes.
 """
 
-import math
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
-from ray import train
 from torch import Tensor, distributed
 
 from pipeline.data.loading import set_epoch
 from pipeline.data.random_state import mix_seed
 from pipeline.evaluation.accuracy import Accuracy, accuracies, count_profiles
 from pipeline.evaluation.pareto import Point, hypervolume
-from pipeline.networks import DepthProfile
+from pipeline.networks import AdaptiveDepthNetwork, DepthProfile
 from pipeline.networks.adaptive import memory_format
 
-from .checkpoint import EpochReport, History, load_checkpoint, save_checkpoint
+from .checkpoint import USES_EMA, EpochReport
+from .divergence import Divergence, DivergenceError
+from .reading import Position
+from .resuming import restore
 from .session import Session, open_session
+from .update import Part
+from .uploading import report_epoch
 
 PROGRESS_INTERVAL_S = 1.0
 SCORE = "score"
 """The metric by which the best checkpoint is chosen; see `score`."""
 
 
-def train_loop(config: dict[str, Any]) -> None:
+def train_loop(config: dict[str, Any]) -> Divergence | None:
     """Train a plan to its last epoch, from the latest checkpoint where there is one.
 
     Args:
         config: `plan` (TrainingPlan) and `board` (handle of a ProgressBoard, or None).
+
+    Returns:
+        None at the end, or why there is none; equal on every rank.
     """
     session = open_session(config["plan"], config["board"])
-    history = resume(session)
+    history = restore(session)
     for epoch in range(len(history) + 1, session.plan.recipe.epochs + 1):
         start_s = time.perf_counter()
-        loss = train_epoch(session, epoch)
+        try:
+            loss = train_epoch(session, epoch)
+        except DivergenceError as error:
+            return error.divergence
         metrics = {"train/loss": loss, **validate(session)}
         metrics["epoch_s"] = time.perf_counter() - start_s
         history = (*history, EpochReport(epoch, metrics, time.time_ns() // 1_000_000))
-        report(session, history)
-        if not math.isfinite(loss):
-            return
-
-
-def resume(session: Session) -> History:
-    """Restore the latest checkpoint of this run, if there is one; returns the epochs so far."""
-    checkpoint = train.get_checkpoint()
-    if checkpoint is None:
-        return ()
-    with checkpoint.as_directory() as folder:
-        return load_checkpoint(Path(folder), session.network, session.optimizer, device=session.device)
+        report_epoch(session, history)
+    return None
 
 
 def train_epoch(session: Session, epoch: int) -> float:
     """Train one epoch; returns the mean loss over all workers."""
     torch.manual_seed(mix_seed(session.plan.seed, epoch, session.rank))
     set_epoch(session.train_batches, epoch)
-    session.step_module.train()
-    layout = memory_format(session.network)
-    num_steps = len(session.train_batches)
+    session.network.train()
+    num_parts = session.plan.recipe.accumulation_steps
+    num_updates = len(session.train_batches) // num_parts
     total = torch.zeros((), dtype=torch.float64, device=session.device)
     ticker = Ticker(session)
-    for step, (images, labels_B) in enumerate(session.train_batches):
-        session.scheduler.step_update((epoch - 1) * num_steps + step)
-        images = images.to(session.device, memory_format=layout, non_blocking=True)
-        total += train_step(session, images, labels_B.to(session.device, non_blocking=True))
-        ticker.advance(epoch, step + 1, num_steps)
-    return float(add_over_workers(session, total)) / (num_steps * session.world_size)
+    batches = iter(session.train_batches)
+    for step in range(num_updates):
+        update = (epoch - 1) * num_updates + step
+        session.scheduler.step_update(update)
+        parts = [
+            place(session, next(batches), draw=update * num_parts + number) for number in range(num_parts)
+        ]
+        session.health.start_step(Position(epoch, step + 1, num_updates), parts[-1][0])
+        loss = session.updater.backward(parts, session.students.draw(update))
+        session.health.check(loss)
+        session.updater.apply(update)
+        total += loss
+        ticker.advance(epoch, step + 1, num_updates)
+    session.health.finish_epoch()
+    return float(add_over_workers(session, total)) / (num_updates * session.world_size)
 
 
-def train_step(session: Session, images: Tensor, labels_B: Tensor) -> Tensor:
-    """Take one optimiser step; returns this worker's detached loss without waiting for the device."""
-    with torch.autocast(session.device.type, torch.bfloat16, enabled=session.plan.recipe.precision == "bf16"):
-        loss: Tensor = session.step_module(images, labels_B)
-    loss.backward()  # type: ignore[no-untyped-call]
-    session.optimizer.step()
-    session.optimizer.zero_grad(set_to_none=True)
-    return loss.detach()
+def place(session: Session, batch: Part, *, draw: int) -> Part:
+    """Return a batch on the worker's device, mixed where the recipe says so; `draw` numbers it in the run."""
+    images, labels_B = batch
+    images = images.to(session.device, memory_format=memory_format(session.network), non_blocking=True)
+    labels_B = labels_B.to(session.device, non_blocking=True)
+    if session.mixer is None:
+        return images, labels_B
+    return session.mixer(images, labels_B, draw=draw)
 
 
 def validate(session: Session) -> dict[str, float]:
-    """Evaluate the run's profiles on all validation images; returns metrics that are equal on every rank."""
-    share_buffers(session)
-    session.step_module.eval()
+    """Evaluate the run's profiles on all validation images; returns metrics that are equal on every rank.
+
+    With a moving average of the weights, both are evaluated: the better one's metrics are the epoch's, and
+    those of both are told beside them.
+    """
+    raw = validate_weights(session, session.network)
+    ema = session.updater.ema
+    if ema is None:
+        return raw
+    averaged = validate_weights(session, ema.module)
+    is_better = averaged[SCORE] >= raw[SCORE]
+    both = {
+        f"{name}/{key}": value
+        for name, part in (("raw", raw), ("ema", averaged))
+        for key, value in part.items()
+    }
+    return {**(averaged if is_better else raw), **both, USES_EMA: float(is_better)}
+
+
+def validate_weights(session: Session, network: AdaptiveDepthNetwork) -> dict[str, float]:
+    """Evaluate the run's profiles with the weights of a network."""
+    share_buffers(session, network)
+    network.eval()
     totals = count_profiles(
-        session.network,
+        network,
         session.validation_batches,
         session.profiles,
         device=session.device,
@@ -98,7 +122,7 @@ def validate(session: Session) -> dict[str, float]:
     )
     num_classes = session.plan.network.num_classes
     results = accuracies(add_over_workers(session, totals), session.profiles, num_classes=num_classes)
-    full, base = (results[profile] for profile in session.network.extremes)
+    full, base = (results[profile] for profile in network.extremes)
     metrics = {
         "full/top1": full.top1,
         "full/loss": full.loss,
@@ -115,33 +139,10 @@ def score(session: Session, results: dict[DepthProfile, Accuracy]) -> float:
     return hypervolume([Point(macs[profile] / largest, result.top1) for profile, result in results.items()])
 
 
-def report(session: Session, history: History) -> None:
-    """Hand metrics and a checkpoint to Ray; called equally often on every rank."""
-    latest = history[-1]
-    with checkpoint_folder(session, history) as folder:
-        checkpoint = train.Checkpoint.from_directory(folder) if folder else None
-        train.report(
-            latest.to_metrics(),
-            checkpoint=checkpoint,
-            checkpoint_dir_name=f"checkpoint_{latest.epoch:04d}",
-        )
-
-
-@contextmanager
-def checkpoint_folder(session: Session, history: History) -> Iterator[str | None]:
-    """Give rank 0 a folder with a checkpoint, to be uploaded within the block; nothing on other ranks."""
-    if session.rank != 0:
-        yield None
-        return
-    with tempfile.TemporaryDirectory(prefix="skipline-") as folder:
-        save_checkpoint(Path(folder), session.network, session.optimizer, history)
-        yield folder
-
-
-def share_buffers(session: Session) -> None:
+def share_buffers(session: Session, network: AdaptiveDepthNetwork) -> None:
     """Give every worker rank 0's running statistics, the ones that checkpoints hold."""
     if session.world_size > 1:
-        for buffer in session.network.buffers():
+        for buffer in network.buffers():
             distributed.broadcast(buffer, src=0)
 
 

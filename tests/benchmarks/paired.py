@@ -71,7 +71,7 @@ def compare(
     rounds: int = ROUNDS,
     warmup: int = 1,
 ) -> Comparison:
-    """Time two ways in turns.
+    """Time two ways in turns, and say at once what came out.
 
     Args:
         name: What is compared.
@@ -88,7 +88,9 @@ def compare(
         pair = [(ours[1], ours_s), (other[1], other_s)]
         for call, times_s in pair if number % 2 == 0 else reversed(pair):
             times_s.append(_seconds(call))
-    return Comparison(name, ours[0], other[0], tuple(ours_s), tuple(other_s))
+    comparison = Comparison(name, ours[0], other[0], tuple(ours_s), tuple(other_s))
+    Console(width=140).print(" | ".join(comparison.row()), style="dim", highlight=False)
+    return comparison
 
 
 def _seconds(call: Callable[[], object]) -> float:

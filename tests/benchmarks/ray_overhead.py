@@ -21,11 +21,11 @@ from pipeline.data.loading import set_epoch
 from pipeline.data.plan import prepare_data
 from pipeline.data.transforms import Preprocessing
 from pipeline.networks import NetworkDescription
-from pipeline.networks.adaptive import memory_format
+from pipeline.recipe import AugmentationConfig, DistillationConfig
 from pipeline.training.plan import TrainingPlan
 from pipeline.training.progress import open_board
 from pipeline.training.session import Session, open_session
-from pipeline.training.worker import train_epoch, train_step
+from pipeline.training.worker import place, train_epoch
 
 from .generated_images import write_jpegs
 from .paired import Comparison, compare, publish
@@ -49,10 +49,12 @@ def build_plan(folder: Path, precision: str) -> TrainingPlan:
         network=NetworkDescription(RESNET50.backbone, 1000, image_size=IMAGE_SIZE),
         initial_weights=None,
         recipe=TrainingConfig(epochs=100, batch_size=BATCH_SIZE, lr=1e-4, precision=precision),
+        distillation=DistillationConfig(),
         data=data,
         preprocessing=Preprocessing(IMAGE_SIZE, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
         crop="random_resized",
         flip_probability=0.5,
+        augmentation=AugmentationConfig(),
         seed=0,
         validates_all_profiles=False,
     )
@@ -72,9 +74,9 @@ def compare_in_worker(config: dict[str, Any]) -> Comparison:
 
 def bare_steps(session: Session, batches: list[Any]) -> None:
     """Take one step a batch, and nothing else."""
-    layout = memory_format(session.network)
-    for images, labels_B in batches:
-        train_step(session, images.to(memory_format=layout), labels_B)
+    for number, batch in enumerate(batches):
+        session.updater.backward([place(session, batch, draw=number)], session.students.draw(number))
+        session.updater.apply(number)
 
 
 def measure(folder: Path, precision: str) -> Comparison:

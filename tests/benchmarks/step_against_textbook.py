@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from pipeline.networks import AdaptiveDepthNetwork
 
-from .paired import Comparison, compare, publish
+from .paired import ROUNDS, Comparison, compare, publish
 from .training_step import CASES, IMAGE_SIZE, PRECISIONS, OurStep, StepCase, random_batch
 
 COMMAND = "python -m tests.benchmarks.step_against_textbook"
@@ -61,7 +61,6 @@ def measure(case: StepCase) -> Iterator[Comparison]:
             case.name,
             (precision, lambda ours=ours: ours(images, labels_B)),
             ("textbook, float32", lambda: textbook(images, labels_B)),
-            rounds=11,
             warmup=2,
         )
 
@@ -69,7 +68,9 @@ def measure(case: StepCase) -> Iterator[Comparison]:
 def main() -> None:
     """Measure all cases and publish them."""
     comparisons = [comparison for case in CASES for comparison in measure(case)]
-    notes = [f"One step on 16 images of {IMAGE_SIZE} pixels, {torch.get_num_threads()} threads, 11 rounds."]
+    notes = [
+        f"One step on 16 images of {IMAGE_SIZE} pixels, {torch.get_num_threads()} threads, {ROUNDS} rounds."
+    ]
     publish("Training step against the textbook", COMMAND, comparisons, notes)
 
 

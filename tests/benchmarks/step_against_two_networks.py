@@ -17,11 +17,12 @@ from torch.nn import functional
 
 from pipeline.config import TrainingConfig
 from pipeline.networks.adaptive import memory_format
+from pipeline.precision import autocast
 from pipeline.training.distillation import distillation_loss
-from pipeline.training.session import build_optimizer
+from pipeline.training.optimisation import build_optimizer
 
-from .paired import Comparison, compare, publish
-from .training_step import CASES, IMAGE_SIZE, NUM_CLASSES, PRECISIONS, OurStep, StepCase, random_batch
+from .paired import ROUNDS, Comparison, compare, publish
+from .training_step import CASES, CPU, IMAGE_SIZE, NUM_CLASSES, PRECISIONS, OurStep, StepCase, random_batch
 
 COMMAND = "python -m tests.benchmarks.step_against_two_networks"
 
@@ -44,13 +45,13 @@ class PlainStep:
         self._network = network.to(memory_format=layout)
         self._optimizer = build_optimizer(network, recipe)
         self._layout = layout
-        self._is_bf16 = recipe.precision == "bf16"
+        self._precision = recipe.precision
         self._loss = loss
 
     def __call__(self, images: Tensor) -> None:
         """Take one step on images in any layout."""
         images = images.to(memory_format=self._layout)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._is_bf16):
+        with autocast(CPU, self._precision):
             loss = self._loss(self._network(images).float())
         loss.backward()
         self._optimizer.step()
@@ -87,7 +88,6 @@ def measure(case: StepCase) -> Iterator[Comparison]:
             f"{case.name}, {precision}",
             ("both depths of one", lambda ours=ours: ours(images, labels_B)),
             ("two networks", lambda full=full, base=base: (full(images), base(images))),
-            rounds=11,
             warmup=2,
         )
 
@@ -95,7 +95,9 @@ def measure(case: StepCase) -> Iterator[Comparison]:
 def main() -> None:
     """Measure all cases and publish them."""
     comparisons = [comparison for case in CASES for comparison in measure(case)]
-    notes = [f"One step on 16 images of {IMAGE_SIZE} pixels, {torch.get_num_threads()} threads, 11 rounds."]
+    notes = [
+        f"One step on 16 images of {IMAGE_SIZE} pixels, {torch.get_num_threads()} threads, {ROUNDS} rounds."
+    ]
     publish("Training step against two separate networks", COMMAND, comparisons, notes)
 
 

@@ -1,7 +1,7 @@
-"""Peak memory of one training step: both forms at once, one after the other, and with activations recomputed.
+"""Peak memory of one training step: both depths at once, in turns, and with activations recomputed.
 
-One backward pass needs the activations of both forms at the same time; two passes one after the other need
-those of one. Each way runs in a process of its own, because a process seldom gives memory back.
+One backward pass needs the activations of both depths at the same time; two passes in turns need those
+of one. Each way runs in a process of its own, because a process seldom gives memory back.
 
 Run:      python -m tests.benchmarks.step_memory
 Expect:   the sequential step needs about 0.6 of the memory, recomputing stages still less
@@ -14,21 +14,21 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
 from pipeline.config import TrainingConfig
 from pipeline.networks import AdaptiveDepthNetwork
 from pipeline.networks.adaptive import memory_format
-from pipeline.training.distillation import distillation_loss
-from pipeline.training.session import build_optimizer
+from pipeline.precision import autocast
+from pipeline.training.optimisation import build_optimizer
 
 from .paired import publish
-from .training_step import CASES, IMAGE_SIZE, PRECISIONS, RESNET50, VIT_SMALL, OurStep, random_batch
+from .training_step import CASES, CPU, IMAGE_SIZE, PRECISIONS, RESNET50, VIT_SMALL, OurStep, random_batch
 
 COMMAND = "python -m tests.benchmarks.step_memory"
-WAYS = ("one backward", "sequential", "one backward, recomputed", "super-net alone")
+WAYS = ("joint", "sequential", "joint recomputed", "sequential recomputed", "super-net alone")
+"""Of `passes` and `recompute_activations` in a job file; an ordinary training is the yardstick."""
 STEPS = 3
 """Chosen: the second step is the first with the optimiser's state in memory."""
 REPEATS = 3
@@ -36,23 +36,17 @@ REPEATS = 3
 Step = Callable[[Tensor, Tensor], object]
 
 
-def sequential_step(network: AdaptiveDepthNetwork, recipe: TrainingConfig, profiles: tuple[str, ...]) -> Step:
-    """Return a step that goes forward and back through one profile after the other."""
+def plain_step(network: AdaptiveDepthNetwork, recipe: TrainingConfig) -> Step:
+    """Return the step of the super-net alone, as one trains an ordinary network."""
     layout = memory_format(network)
     network.to(memory_format=layout)
     optimizer = build_optimizer(network, recipe)
 
     def step(images: Tensor, labels_B: Tensor) -> None:
-        images, teacher_BK = images.to(memory_format=layout), None
-        for profile in profiles:
-            with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
-                logits_BK = network(images, profile).float()
-                if teacher_BK is None:
-                    loss = functional.cross_entropy(logits_BK, labels_B)
-                else:
-                    loss = distillation_loss(logits_BK, teacher_BK, temperature=1.0)
-            (0.5 * loss).backward()
-            teacher_BK = logits_BK.detach()
+        with autocast(CPU, recipe.precision):
+            logits_BK = network(images.to(memory_format=layout)).float()
+            loss = functional.cross_entropy(logits_BK, labels_B)
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -62,13 +56,12 @@ def sequential_step(network: AdaptiveDepthNetwork, recipe: TrainingConfig, profi
 def build_step(case_name: str, way: str, precision: str) -> Step:
     """Return the step that one process measures."""
     case = next(case for case in CASES if case.name == case_name)
-    network, recipe = case.network(), case.recipe(precision)
-    if way == "sequential":
-        return sequential_step(network, recipe, ("full", "base"))
+    network = case.network()
     if way == "super-net alone":
-        return sequential_step(network, recipe, ("full",))
-    network.set_grad_checkpointing(way.endswith("recomputed"))
-    return OurStep(network, recipe)
+        return plain_step(network, case.recipe(precision))
+    network.set_grad_checkpointing("recomputed" in way)
+    passes = "sequential" if way.startswith("sequential") else "joint"
+    return OurStep(network, case.recipe(precision, passes=passes))
 
 
 def memory_bytes(field: str) -> int:
@@ -113,7 +106,7 @@ def main() -> None:
         return
     notes = [
         f"Gradients and the optimiser's state included; 16 images of {IMAGE_SIZE} pixels; median of "
-        f"{REPEATS} processes, their spread, share of one backward."
+        f"{REPEATS} processes, their spread, share of joint."
     ]
     notes += [describe(case.name, precision) for case in (RESNET50, VIT_SMALL) for precision in PRECISIONS]
     publish("Peak memory of a training step", COMMAND, [], notes)

@@ -1,6 +1,6 @@
 """The networks that training benchmarks run, and one training step of ours, put together as a worker does.
 
-A worker builds it inside Ray Train, on images from a loader; here it stands alone, on one batch that stays in
+A worker takes it inside Ray Train, on images from a loader; here it stands alone, on one batch that stays in
 memory, so that nothing else is timed.
 
 Shapes: B images, K classes.
@@ -8,17 +8,20 @@ Shapes: B images, K classes.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from pipeline.config import TrainingConfig
 from pipeline.networks import AdaptiveDepthNetwork, NetworkDescription
 from pipeline.networks.adaptive import memory_format
-from pipeline.training.distillation import SelfDistillation
-from pipeline.training.session import build_optimizer
+from pipeline.recipe import DistillationConfig
+from pipeline.training.optimisation import build_criterion, build_optimizer
+from pipeline.training.step import SelfDistillation
+from pipeline.training.update import Updater
 
+CPU = torch.device("cpu")
 IMAGE_SIZE = 128
 BATCH_SIZE = 16
 NUM_CLASSES = 1000
@@ -44,9 +47,9 @@ class StepCase:
         torch.manual_seed(0)
         return NetworkDescription(self.backbone, NUM_CLASSES, image_size=IMAGE_SIZE).build().train()
 
-    def recipe(self, precision: str = "float32") -> TrainingConfig:
-        """Return the training settings; the learning rate is small, for labels that mean nothing."""
-        return TrainingConfig(epochs=1, optimizer=self.optimizer, lr=1e-4, precision=precision)
+    def recipe(self, precision: str = "float32", **settings: Any) -> TrainingConfig:
+        """Return training settings; the learning rate is small, for labels that mean nothing."""
+        return TrainingConfig(epochs=1, optimizer=self.optimizer, lr=1e-4, precision=precision, **settings)
 
 
 RESNET50 = StepCase("ResNet-50", "resnet50", "sgd")
@@ -62,19 +65,8 @@ def random_batch(batch_size: int = BATCH_SIZE) -> tuple[Tensor, Tensor]:
     return images, torch.randint(NUM_CLASSES, (batch_size,), generator=generator)
 
 
-def self_distillation(network: AdaptiveDepthNetwork, recipe: TrainingConfig) -> SelfDistillation:
-    """Return the loss of a network, laid out in memory as a worker does."""
-    network.to(memory_format=memory_format(network))
-    return SelfDistillation(
-        network,
-        alpha=recipe.alpha,
-        temperature=recipe.temperature,
-        label_smoothing=recipe.label_smoothing,
-    )
-
-
 class OurStep:
-    """Forward, backward and update of both extreme profiles.
+    """Forward, backward and update of both extreme profiles, by the paper's rule with logits alone.
 
     Args:
         network: The network that learns.
@@ -86,20 +78,22 @@ class OurStep:
         self,
         network: AdaptiveDepthNetwork,
         recipe: TrainingConfig,
-        wrap: Callable[[nn.Module], nn.Module] | None = None,
+        wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
     ) -> None:
-        loss_module = self_distillation(network, recipe)
-        self.module: nn.Module = wrap(loss_module) if wrap else loss_module
-        self.optimizer: Optimizer = build_optimizer(network, recipe)
         self._layout = memory_format(network)
-        self._is_bf16 = recipe.precision == "bf16"
+        network.to(memory_format=self._layout)
+        _, base = network.extremes
+        self._students = (base,)
+        rule = DistillationConfig(students="base", student_labels="none", features=0.0)
+        step = SelfDistillation(network, rule, build_criterion(recipe, is_smoothed=False))
+        self.module = wrap(step)
+        self._updater = Updater(
+            self.module, step, build_optimizer(network, recipe), recipe, device=CPU, world_size=1
+        )
 
     def __call__(self, images: Tensor, labels_B: Tensor) -> Tensor:
         """Take one step on images in any layout; returns the detached loss, shape ()."""
         images = images.to(memory_format=self._layout)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._is_bf16):
-            loss: Tensor = self.module(images, labels_B)
-        loss.backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return loss.detach()
+        loss = self._updater.backward([(images, labels_B)], self._students)
+        self._updater.apply(0)
+        return loss

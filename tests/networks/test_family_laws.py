@@ -5,11 +5,13 @@ import copy
 import pytest
 import timm
 import torch
+from timm.models import group_parameters
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.networks.families import FAMILIES
-from pipeline.training.distillation import SelfDistillation
+from pipeline.recipe import DistillationConfig
+from pipeline.training.step import SelfDistillation
 from tests.networks.instances import INSTANCES
 from tests.networks.training import as_after_some_training
 
@@ -65,9 +67,21 @@ def test_a_pooled_state_has_one_number_a_channel_of_its_stage(network, images):
     assert len(pooled) == len(network.layouts)
     known = {info["num_chs"] for info in network.backbone.feature_info}
     # timm tells no channels of stages that keep the resolution, nor those of TNT's pixels.
-    known |= {norm.num_features for norm in network.modules() if isinstance(norm, nn.BatchNorm2d)}
+    norms = [norm for norm in network.modules() if isinstance(norm, nn.BatchNorm2d | nn.GroupNorm)]
+    known |= {norm.weight.shape[0] for norm in norms}
     known |= {24} if type(network.backbone).__name__ == "TNT" else set()
     assert {state.shape[1] for state in pooled[:-1]} <= known
+
+
+def test_a_skip_aware_norm_is_in_the_layer_of_its_norm(network):
+    if not hasattr(network.backbone, "group_matcher"):
+        pytest.skip("timm does not order the layers of this class")
+    layers = group_parameters(network, network.group_matcher(), reverse=True)
+    own = group_parameters(network.backbone, network.backbone.group_matcher(), reverse=True)
+    for name, _ in network.named_parameters():
+        of, _, path = name.partition(".")
+        assert layers[name] == layers[f"backbone.{path}"], of
+    assert [layers[f"backbone.{path}"] for path in own] == list(own.values())
 
 
 @torch.no_grad()
@@ -80,8 +94,8 @@ def test_no_two_profiles_agree(network, images):
 def test_one_training_step_gives_every_parameter_a_finite_gradient(description, images):
     torch.manual_seed(0)
     network = description.build().train()
-    step = SelfDistillation(network, alpha=0.5, temperature=1.0, label_smoothing=0.0)
-    step(images, torch.tensor([0, 1])).backward()
+    step = SelfDistillation(network, DistillationConfig(), nn.CrossEntropyLoss())
+    step(images, torch.tensor([0, 1]), network.extremes[1:]).backward()
     gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
     assert [name for name, gradient in gradients.items() if gradient is None] == []
     assert [name for name, gradient in gradients.items() if not gradient.isfinite().all()] == []

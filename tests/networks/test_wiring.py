@@ -13,7 +13,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.networks import NetworkDescription
-from pipeline.training.distillation import SelfDistillation
+from pipeline.recipe import DistillationConfig
+from pipeline.training.step import SelfDistillation
 
 TINY_VIT = {"depth": 4, "embed_dim": 32, "num_heads": 2}
 NETWORKS = {
@@ -138,8 +139,8 @@ def test_hooks_and_settings_of_a_module_reach_both_forms(network, images):
 def gradients(network, images):
     torch.manual_seed(0)
     network.train().zero_grad()
-    step = SelfDistillation(network, alpha=0.5, temperature=1.0, label_smoothing=0.0)
-    step(images, torch.tensor([0, 1])).backward()
+    step = SelfDistillation(network, DistillationConfig(), nn.CrossEntropyLoss())
+    step(images, torch.tensor([0, 1]), network.extremes[1:]).backward()
     return {name: parameter.grad.clone() for name, parameter in network.named_parameters()}
 
 
@@ -183,8 +184,8 @@ def test_data_parallel_training_reduces_every_gradient_in_one_pass(network, imag
     alone = gradients(network, images)
     network.zero_grad()
     torch.manual_seed(0)
-    step = SelfDistillation(network, alpha=0.5, temperature=1.0, label_smoothing=0.0)
+    step = SelfDistillation(network, DistillationConfig(), nn.CrossEntropyLoss())
     parallel = DistributedDataParallel(step, find_unused_parameters=False)
-    parallel(images, torch.tensor([0, 1])).backward()
+    parallel(images, torch.tensor([0, 1]), network.extremes[1:]).backward()
     reduced = {name: parameter.grad for name, parameter in network.named_parameters()}
     torch.testing.assert_close(reduced, alone, rtol=1e-5, atol=1e-6)

@@ -121,8 +121,8 @@ def test_five_mistakes_give_five_messages(tmp_path):
         training.lrr: {kind: float, low: 0.02, high: 0.4}
         training.epochs: {kind: int, low: 2, high: 4}
         training.weight_decay: {kind: float, low: 1.0e-3, high: 1.0e-5, log: true}
-        training.temperature: {kind: choice, choices: []}
-        training.alpha: {kind: float, low: 0.6, high: 0.7}
+        distillation.temperature: {kind: choice, choices: []}
+        distillation.alpha: {kind: float, low: 0.6, high: 0.7}
         """,
     )
     assert len(problems) == 5
@@ -155,10 +155,10 @@ def test_five_mistakes_give_five_messages(tmp_path):
             "low > 0 .* got low=0;",
         ),
         (
-            "training.temperature: {kind: choice, choices: []}",
+            "distillation.temperature: {kind: choice, choices: []}",
             r"two or more different values, got \[\];",
         ),
-        ("training.temperature: {kind: choice, choices: [1.0]}", r"different values, got \[1.0\];"),
+        ("distillation.temperature: {kind: choice, choices: [1.0]}", r"different values, got \[1.0\];"),
         ("training.lr: {kind: float, low: 1e-2, high: 0.4}", "text '1e-2', .* write 1.0e-2"),
         ("training.lr: {kind: float, low: 0.02}", "'high' is required and missing"),
         (
@@ -173,9 +173,9 @@ def test_five_mistakes_give_five_messages(tmp_path):
         ("training.lr: 0.1", "a range is a mapping with a kind, got 0.1"),
         ("split: {kind: int, low: 1, high: 2}", "split needs kind: split_points, got kind: int"),
         ("training.lr: {kind: split_points}", "fits only the key split, got 'training.lr'"),
-        ("training.alpha: {kind: float, low: 0.5, high: 1.0}", "must fit the job, 1.0 does not"),
+        ("distillation.alpha: {kind: float, low: 0.5, high: 1.0}", "must fit the job, 1.0 does not"),
         (
-            "training.temperature: {kind: choice, choices: [1.0, warm]}",
+            "distillation.temperature: {kind: choice, choices: [1.0, warm]}",
             "must fit the job, 'warm' does not",
         ),
         (

@@ -53,8 +53,8 @@ def test_trial_0_is_the_papers_split_with_the_jobs_own_recipe(swept):
         "split": [2, 2, 1, 1],
         "training.lr": 0.1,
         "training.weight_decay": 1e-4,
-        "training.alpha": 0.5,
-        "training.temperature": 1.0,
+        "distillation.alpha": 0.5,
+        "distillation.temperature": 1.0,
     }
 
 

@@ -2,10 +2,8 @@ import math
 
 import pytest
 import torch
-from torch.nn import functional
 
-from pipeline.networks import AdaptiveDepthNetwork
-from pipeline.training.distillation import SelfDistillation, distillation_loss
+from pipeline.training.distillation import distillation_loss, feature_loss, unlearnt_share
 
 
 def test_the_loss_is_the_divergence_computed_by_hand():
@@ -35,35 +33,37 @@ def test_a_temperature_that_is_not_above_zero_is_refused(temperature):
         distillation_loss(torch.zeros(1, 2), torch.zeros(1, 2), temperature=temperature)
 
 
-@pytest.fixture
-def network():
-    torch.manual_seed(0)
-    return AdaptiveDepthNetwork.from_timm(
-        "vit_tiny_patch16_224",
-        num_classes=3,
-        image_size=8,
-        patch_size=4,
-        depth=4,
-        embed_dim=8,
-        num_heads=1,
+def test_only_the_teachers_highest_classes_are_compared():
+    teacher, student = torch.tensor([[3.0, 2.0, -9.0]]), torch.tensor([[1.0, 4.0, 7.0]])
+    highest = distillation_loss(student[:, :2], teacher[:, :2], temperature=1.0)
+    assert distillation_loss(student, teacher, temperature=1.0, top_k=2).item() == pytest.approx(
+        highest.item()
     )
 
 
-def test_the_joint_loss_weighs_labels_and_distillation(network):
-    images, labels = torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 0])
-    loss = SelfDistillation(network, alpha=0.3, temperature=2.0, label_smoothing=0.1)(images, labels)
-    full, base = network(images, "full"), network(images, "base")
-    by_parts = 0.3 * functional.cross_entropy(full, labels, label_smoothing=0.1)
-    by_parts += 0.7 * distillation_loss(base, full, temperature=2.0)
-    assert loss.item() == pytest.approx(by_parts.item(), rel=1e-5)
+@pytest.mark.parametrize("top_k", [3, 500])
+def test_as_many_highest_classes_as_there_are_classes_are_all(top_k):
+    teacher, student = torch.randn(4, 3), torch.randn(4, 3)
+    limited = distillation_loss(student, teacher, temperature=1.0, top_k=top_k)
+    assert limited.item() == distillation_loss(student, teacher, temperature=1.0).item()
 
 
-def test_one_backward_equals_the_sum_of_two(network):
-    images, labels = torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 0])
-    SelfDistillation(network, alpha=0.5, temperature=1.0, label_smoothing=0.0)(images, labels).backward()
-    together = {name: parameter.grad.clone() for name, parameter in network.named_parameters()}
-    network.zero_grad()
-    (0.5 * functional.cross_entropy(network(images), labels)).backward()
-    (0.5 * distillation_loss(network(images, "base"), network(images), temperature=1.0)).backward()
-    for name, parameter in network.named_parameters():
-        torch.testing.assert_close(together[name], parameter.grad, rtol=1e-4, atol=1e-6)
+def test_the_feature_loss_is_the_sum_over_stages():
+    student, teacher = [torch.randn(2, 4), torch.randn(2, 8)], [torch.randn(2, 4), torch.randn(2, 8)]
+    by_stage = sum(
+        distillation_loss(one, other, temperature=1.0) for one, other in zip(student, teacher, strict=True)
+    )
+    assert feature_loss(student, teacher).item() == pytest.approx(by_stage.item())
+
+
+@pytest.mark.parametrize(
+    ("teacher", "targets", "share"),
+    [
+        (torch.zeros(2, 4), torch.tensor([0, 3]), 0.75),
+        (torch.tensor([[50.0, 0.0]]), torch.tensor([0]), 0.0),
+        (torch.tensor([[50.0, 0.0]]), torch.tensor([1]), 1.0),
+        (torch.zeros(1, 2), torch.tensor([[0.5, 0.5]]), 0.5),
+    ],
+)
+def test_what_the_teacher_has_not_learnt_is_what_it_does_not_expect(teacher, targets, share):
+    assert unlearnt_share(teacher, targets).item() == pytest.approx(share, abs=1e-6)

@@ -15,16 +15,43 @@ def _ignore(_progress):
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_two_workers_train_to_the_weights_of_one_with_the_same_global_batch(digits, tiny_job, tmp_path):
+    ways = ({"workers": 1}, {"workers": 2}, {"workers": 2, "passes": "sequential", "accumulation_steps": 2})
     weights = []
-    for workers in (1, 2):
+    for number, way in enumerate(ways):
         # Not AdamW: it divides by the gradient's size, so where a gradient is zero in theory (a key's bias)
         # rounding noise alone moves the weight.
-        plan = plan_training(tiny_job(workers=workers, optimizer="sgd", lr=0.05), digits)
-        result = run_training(plan, name=f"workers-{workers}", storage=tmp_path, on_progress=_ignore)
+        plan = plan_training(tiny_job(optimizer="sgd", lr=0.05, **way), digits)
+        result = run_training(plan, name=f"way-{number}", storage=tmp_path, on_progress=_ignore)
         weights.append(load_file(result.checkpoint / "model.safetensors"))
-    one, two = weights
-    for name, value in one.items():
-        torch.testing.assert_close(two[name], value, rtol=0, atol=1e-5)
+    one, *others = weights
+    for other in others:
+        torch.testing.assert_close(other, one, rtol=0, atol=1e-5)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_whole_recipe_trains_and_the_better_of_weights_and_average_is_told(digits, tiny_job, tmp_path):
+    job = tiny_job(
+        workers=2,
+        ema_decay=0.99,
+        precision="bf16",
+        clip_grad=1.0,
+        layer_decay=0.9,
+        loss="bce",
+        label_smoothing=0.1,
+        recompute_activations=True,
+    )
+    job = job.override(
+        {
+            "augmentation": {"policy": "trivial", "erasing": 0.2, "mixup": 0.2, "cutmix": 1.0},
+            "distillation": {"students": "base_and_sampled", "student_labels": "fading", "features": 1.0},
+        }
+    )
+    result = run_training(plan_training(job, digits), name="recipe", storage=tmp_path, on_progress=_ignore)
+    *_, last = result.history
+    better = "ema" if last.uses_ema else "raw"
+    assert last.metrics["score"] == max(last.metrics["raw/score"], last.metrics["ema/score"])
+    assert last.metrics["full/top1"] == last.metrics[f"{better}/full/top1"]
+    assert (result.checkpoint / "ema.safetensors").exists()
 
 
 @pytest.mark.usefixtures("ray_cluster")

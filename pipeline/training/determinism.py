@@ -1,0 +1,19 @@
+"""The same weights bit for bit, run after run, on the same machine with the same number of workers."""
+
+import os
+
+import torch
+
+
+def be_deterministic() -> None:
+    """Let this process compute the same from the same, until it ends.
+
+    Called once by a training worker, before it builds anything; never undone, so no part of a run is computed
+    in another way than the rest. Operations that cannot be deterministic (some backward passes on a GPU)
+    raise RuntimeError, which names them. The number of threads, on which sums depend, is fixed by the job.
+    """
+    # cuBLAS is deterministic only with a fixed workspace, which it reads when it starts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    # Otherwise cuDNN times its algorithms, and the fastest one may be another in the next run.
+    torch.backends.cudnn.benchmark = False

@@ -1,0 +1,62 @@
+"""timm's optimisers, schedules and losses, as a recipe names them."""
+
+from timm.loss import BinaryCrossEntropy
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from timm.scheduler.scheduler import Scheduler
+from torch import nn
+from torch.optim import Optimizer
+
+from pipeline.config import TrainingConfig
+from pipeline.networks import AdaptiveDepthNetwork
+
+WARMUP_START = 0.01
+"""Share of the peak learning rate at which a warm-up starts; chosen."""
+
+
+def build_optimizer(network: AdaptiveDepthNetwork, recipe: TrainingConfig) -> Optimizer:
+    """Return timm's optimiser; norms and biases, skip-aware ones included, are not decayed."""
+    optimizer: Optimizer = create_optimizer_v2(
+        network,
+        opt=recipe.optimizer,
+        lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
+        momentum=recipe.momentum,
+        layer_decay=recipe.layer_decay,
+        **recipe.optimizer_kwargs,
+    )
+    return optimizer
+
+
+def build_scheduler(optimizer: Optimizer, recipe: TrainingConfig, *, updates_per_epoch: int) -> Scheduler:
+    """Return timm's schedule over optimiser updates: linear warm-up, then what the recipe names."""
+    scheduler, _ = create_scheduler_v2(
+        optimizer,
+        sched=recipe.schedule,
+        num_epochs=recipe.epochs,
+        decay_milestones=recipe.milestones,
+        decay_epochs=recipe.step_epochs,
+        # timm takes the power of poly from the same argument; 1 is the usual straight line.
+        decay_rate=1.0 if recipe.schedule == "poly" else recipe.decay_rate,
+        min_lr=recipe.min_lr,
+        warmup_lr=recipe.lr * WARMUP_START,
+        warmup_epochs=recipe.warmup_epochs,
+        warmup_prefix=False,
+        step_on_epochs=False,
+        updates_per_epoch=updates_per_epoch,
+    )
+    return scheduler
+
+
+def build_criterion(recipe: TrainingConfig, *, is_smoothed: bool) -> nn.Module:
+    """Return the loss of the targets.
+
+    Args:
+        recipe: Names it.
+        is_smoothed: Whether label smoothing is in the targets already, as with mixed images.
+    """
+    smoothing = 0.0 if is_smoothed else recipe.label_smoothing
+    if recipe.loss == "bce":
+        criterion: nn.Module = BinaryCrossEntropy(smoothing=smoothing)
+        return criterion
+    return nn.CrossEntropyLoss(label_smoothing=smoothing)

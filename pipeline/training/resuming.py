@@ -1,0 +1,60 @@
+"""Going on from a checkpoint: the newest sound one, the same on every rank."""
+
+import logging
+from collections.abc import Collection
+from pathlib import Path
+
+import torch
+from torch import distributed
+
+from .checkpoint import History, load_checkpoint
+from .manifest import CheckpointError
+from .progress import tell
+from .session import Session
+from .uploading import Stored, clear_staging, registered, training_state
+
+log = logging.getLogger(__name__)
+
+
+def restore(session: Session) -> History:
+    """Restore the newest sound checkpoint of this run; returns the epochs so far.
+
+    One that is broken or foreign on any rank is refused on all of them and named to the user; then comes the
+    one before it. Where none is sound, training starts over.
+    """
+    if session.rank == 0:
+        clear_staging(session)
+    candidates = newest_first(registered())
+    for number, stored in enumerate(candidates, start=1):
+        history, reason = try_to_restore(session, stored)
+        if history is not None:
+            return history
+        if session.rank == 0:
+            rest = "the one before it is used" if number < len(candidates) else "training starts over"
+            tell(session.board, f"checkpoint refused, {rest}: {reason}")
+    return ()
+
+
+def newest_first(stored: Collection[Stored]) -> tuple[Stored, ...]:
+    """Return checkpoints in the order in which they are tried; of one epoch, the one trained last first."""
+    return tuple(sorted(stored, key=lambda one: (one.epoch, one.timestamp_ms), reverse=True))
+
+
+def try_to_restore(session: Session, stored: Stored) -> tuple[History | None, str]:
+    """Return the history of a checkpoint that is sound on every rank, else None and why it is not used."""
+    history, reason = None, f"{stored.checkpoint.path} cannot be read by another worker"
+    with stored.checkpoint.as_directory() as folder:
+        try:
+            history = load_checkpoint(Path(folder), training_state(session))
+        except CheckpointError as error:
+            reason = str(error)
+            log.warning("rank %d: %s", session.rank, reason)
+    return (history, "") if is_so_everywhere(session, is_so=history is not None) else (None, reason)
+
+
+def is_so_everywhere(session: Session, *, is_so: bool) -> bool:
+    """Return whether something is so on every rank; to be called on all of them."""
+    flag = torch.tensor(float(is_so), device=session.device)
+    if session.world_size > 1:
+        distributed.all_reduce(flag, distributed.ReduceOp.MIN)
+    return bool(flag)

@@ -1,0 +1,127 @@
+"""One training step's forward passes: the super-net learns from targets, the students from it.
+
+Shapes: B images, C classes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.networks import AdaptiveDepthNetwork, DepthProfile
+from pipeline.networks.adaptive import Trace
+from pipeline.recipe import DistillationConfig
+
+from .distillation import distillation_loss, feature_loss, unlearnt_share
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+"""Loss of logits of shape (B, C) against labels of shape (B,) or shares of classes of shape (B, C)."""
+
+
+@dataclass(frozen=True)
+class PooledTrace:
+    """Logits of one depth in float32, shape (B, C), and its stages' pooled outputs, shape (B, channels)."""
+
+    logits: Tensor
+    stages: tuple[Tensor, ...]
+
+
+class SelfDistillation(nn.Module):
+    """The joint loss of the super-net and its students.
+
+    Called, it runs all of them from one stem: one backward through the result gives every parameter its whole
+    gradient, so under DDP gradients are reduced once, overlapped, and none is unused. `backward_in_turns`
+    gives the same gradients with the activations of one depth at a time.
+
+    Args:
+        network: The network that learns.
+        rule: How the students learn.
+        criterion: Of the targets.
+    """
+
+    def __init__(self, network: AdaptiveDepthNetwork, rule: DistillationConfig, criterion: Criterion) -> None:
+        super().__init__()
+        self.network = network
+        self.rule = rule
+        self.criterion = criterion
+
+    def forward(self, images: Tensor, targets: Tensor, students: Sequence[DepthProfile]) -> Tensor:
+        """Return alpha times the super-net's loss plus (1 - alpha) times the students' mean loss.
+
+        Args:
+            images: Normalised images, shape (B, channels, height, width).
+            targets: Labels of shape (B,), or shares of the classes, shape (B, C).
+            students: Depths that learn from the super-net.
+
+        Returns:
+            Shape ().
+        """
+        full, _ = self.network.extremes
+        traces = self._trace(images, (full, *students))
+        losses = [self._student_loss(traces[student], traces[full], targets) for student in students]
+        super_loss = self.criterion(traces[full].logits, targets)
+        return self.rule.alpha * super_loss + (1 - self.rule.alpha) * torch.stack(losses).mean()
+
+    def compile_passes(self) -> None:
+        """Compile the pass of each depth on its own, for `backward_in_turns`."""
+        self._trace = torch.compile(self._trace)  # type: ignore[method-assign]
+
+    def backward_in_turns(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        students: Sequence[DepthProfile],
+        backward: Callable[[Tensor], object],
+    ) -> Tensor:
+        """Run one depth after the other, each with its own backward pass; the stem runs once for each.
+
+        Args:
+            images: As for a call.
+            targets: As for a call.
+            students: As for a call.
+            backward: Adds the gradients of a loss to those that are there.
+
+        Returns:
+            What a call returns, detached.
+        """
+        full, _ = self.network.extremes
+        teacher = self._trace(images, (full,))[full]
+        super_loss = self.rule.alpha * self.criterion(teacher.logits, targets)
+        backward(super_loss)
+        total, teacher = super_loss.detach(), _detached(teacher)
+        for student in students:
+            trace = self._trace(images, (student,))[student]
+            share = (1 - self.rule.alpha) / len(students)
+            loss = share * self._student_loss(trace, teacher, targets)
+            backward(loss)
+            total = total + loss.detach()
+        return total
+
+    def _trace(self, images: Tensor, profiles: Sequence[DepthProfile]) -> dict[DepthProfile, PooledTrace]:
+        if self.rule.features == 0:
+            logits = self.network.forward_profiles(images, profiles)
+            return {profile: PooledTrace(logits[profile].float(), ()) for profile in profiles}
+        traces = self.network.trace_profiles(images, profiles)
+        return {profile: self._pooled(traces[profile]) for profile in profiles}
+
+    def _pooled(self, trace: Trace) -> PooledTrace:
+        return PooledTrace(trace.logits.float(), tuple(map(self.network.pool_state, trace.stages)))
+
+    def _student_loss(self, student: PooledTrace, teacher: PooledTrace, targets: Tensor) -> Tensor:
+        rule = self.rule
+        if rule.student_labels == "only":
+            return self.criterion(student.logits, targets)
+        loss = distillation_loss(
+            student.logits, teacher.logits, temperature=rule.temperature, top_k=rule.top_k
+        )
+        if rule.student_labels == "fading":
+            share = unlearnt_share(teacher.logits, targets)
+            loss = share * self.criterion(student.logits, targets) + (1 - share) * loss
+        if rule.features > 0:
+            loss = loss + rule.features * feature_loss(student.stages, teacher.stages)
+        return loss
+
+
+def _detached(trace: PooledTrace) -> PooledTrace:
+    return PooledTrace(trace.logits.detach(), tuple(stage.detach() for stage in trace.stages))

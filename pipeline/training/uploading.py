@@ -1,0 +1,97 @@
+"""Handing an epoch's checkpoint to Ray, which uploads it while the next epoch trains.
+
+The state is written to a local folder before the next step changes it; Ray copies that folder to the run's
+storage in the background, then registers it and deletes the local one. A worker that is killed meanwhile
+loses that epoch at most: only registered checkpoints are ever restored.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Collection
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from ray import train
+
+from .checkpoint import History, TrainingState, save_checkpoint
+from .session import Session
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A registered checkpoint with the epoch that it ends and the Unix time of that end."""
+
+    checkpoint: train.Checkpoint
+    epoch: int
+    timestamp_ms: int
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return Path(self.checkpoint.path).name
+
+
+def report_epoch(session: Session, history: History) -> None:
+    """Hand metrics and a checkpoint to Ray; called equally often on every rank.
+
+    At most one upload is under way: where storage is slower than training, this waits for the one before, so
+    local folders never pile up.
+    """
+    latest = history[-1]
+    checkpoint, name = None, None
+    if session.rank == 0:
+        name = free_name(latest.epoch, {stored.name for stored in registered()})
+        folder = Path(tempfile.mkdtemp(prefix=staging_prefix(session)))
+        save_checkpoint(folder, training_state(session), history)
+        checkpoint = train.Checkpoint.from_directory(folder)
+    train.report(
+        latest.to_metrics(),
+        checkpoint=checkpoint,
+        # Rank 0's name counts. Being the same whenever an epoch is trained again, it overwrites what a
+        # killed worker had uploaded and not registered.
+        checkpoint_dir_name=name,
+        checkpoint_upload_mode=train.CheckpointUploadMode.ASYNC,
+    )
+
+
+def training_state(session: Session) -> TrainingState:
+    """Return the parts of a session that a checkpoint holds."""
+    updater = session.updater
+    return TrainingState(
+        session.network,
+        session.optimizer,
+        ema=None if updater.ema is None else updater.ema.module,
+        scaler=updater.scaler if updater.scaler.is_enabled() else None,
+    )
+
+
+def registered() -> tuple[Stored, ...]:
+    """Return the checkpoints that Ray keeps of this run, once those under way have arrived."""
+    mode = train.CheckpointConsistencyMode.COMMITTED
+    return tuple(
+        Stored(one.checkpoint, int(one.metrics["epoch"]), int(one.metrics["timestamp_ms"]))
+        for one in train.get_all_reported_checkpoints(consistency_mode=mode)
+    )
+
+
+def free_name(epoch: int, taken: Collection[str]) -> str:
+    """Return the name of an epoch's folder, numbered where a refused checkpoint of that epoch bears it.
+
+    Ray would take two checkpoints of one name for two, and delete the folder of both with the worse one.
+    """
+    name = f"checkpoint_{epoch:04d}"
+    names = [name, *(f"{name}.{number}" for number in range(2, len(taken) + 2))]
+    return next(name for name in names if name not in taken)
+
+
+def staging_prefix(session: Session) -> str:
+    """Return how the names of this run's local folders begin, on any machine."""
+    run = f"{session.plan.data}|{train.get_context().get_experiment_name()}"
+    return f"skipline-{sha256(run.encode()).hexdigest()[:12]}-"
+
+
+def clear_staging(session: Session) -> None:
+    """Delete what killed workers of this run have left on this machine."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{staging_prefix(session)}*"):
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,28 @@
+"""Which checkpoint a run goes on from, and under which name it stores the next."""
+
+import pytest
+from ray.train import Checkpoint
+
+from pipeline.training.resuming import newest_first
+from pipeline.training.uploading import Stored, free_name
+
+
+def test_the_newest_checkpoint_comes_first_whatever_its_score():
+    stored = [
+        Stored(Checkpoint(f"/run/{name}"), *order)
+        for name, *order in [("a", 3, 30), ("b", 5, 50), ("c", 4, 45), ("d", 4, 40)]
+    ]
+    assert [one.name for one in newest_first(stored)] == ["b", "c", "d", "a"]
+
+
+@pytest.mark.parametrize(
+    ("taken", "name"),
+    [
+        (set(), "checkpoint_0003"),
+        ({"checkpoint_0002"}, "checkpoint_0003"),
+        ({"checkpoint_0003"}, "checkpoint_0003.2"),
+        ({"checkpoint_0003", "checkpoint_0003.2", "checkpoint_0001"}, "checkpoint_0003.3"),
+    ],
+)
+def test_a_refused_checkpoint_is_never_overwritten(taken, name):
+    assert free_name(3, taken) == name

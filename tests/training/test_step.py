@@ -1,0 +1,103 @@
+"""The step's loss and gradient, against the same put together from plain passes."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from pipeline.networks import AdaptiveDepthNetwork, DepthProfile
+from pipeline.recipe import DistillationConfig
+from pipeline.training.distillation import distillation_loss, feature_loss, unlearnt_share
+from pipeline.training.step import SelfDistillation
+
+IMAGES, LABELS = torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 0])
+BASE, BETWEEN = DepthProfile("TTTT"), DepthProfile("FTFT")
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return AdaptiveDepthNetwork.from_timm(
+        "vit_tiny_patch16_224",
+        num_classes=3,
+        image_size=8,
+        patch_size=4,
+        depth=8,
+        embed_dim=8,
+        num_heads=1,
+    )
+
+
+def _step(network, criterion=None, **rule):
+    return SelfDistillation(network, DistillationConfig(**rule), criterion or nn.CrossEntropyLoss())
+
+
+def test_the_joint_loss_weighs_labels_and_distillation(network):
+    criterion = nn.CrossEntropyLoss(label_smoothing=0.1)
+    loss = _step(network, criterion, alpha=0.3, temperature=2.0)(IMAGES, LABELS, [BASE])
+    full, base = network(IMAGES, "full"), network(IMAGES, "base")
+    by_parts = 0.3 * criterion(full, LABELS) + 0.7 * distillation_loss(base, full, temperature=2.0)
+    assert loss.item() == pytest.approx(by_parts.item(), rel=1e-5)
+
+
+def test_students_share_what_is_not_the_super_nets(network):
+    loss = _step(network)(IMAGES, LABELS, [BASE, BETWEEN])
+    full = network(IMAGES)
+    students = [distillation_loss(network(IMAGES, one), full, temperature=1.0) for one in (BASE, BETWEEN)]
+    by_parts = 0.5 * functional.cross_entropy(full, LABELS) + 0.25 * sum(students)
+    assert loss.item() == pytest.approx(by_parts.item(), rel=1e-5)
+
+
+def test_students_that_see_only_labels_hear_nothing_of_the_teacher(network):
+    loss = _step(network, student_labels="only")(IMAGES, LABELS, [BASE])
+    losses = [functional.cross_entropy(network(IMAGES, profile), LABELS) for profile in ("full", "base")]
+    assert loss.item() == pytest.approx(0.5 * sum(losses).item(), rel=1e-5)
+
+
+def test_labels_fade_for_the_students_as_the_teacher_learns_them(network):
+    loss = _step(network, student_labels="fading")(IMAGES, LABELS, [BASE])
+    full, base = network(IMAGES), network(IMAGES, "base")
+    share = unlearnt_share(full, LABELS)
+    student = share * functional.cross_entropy(base, LABELS)
+    student += (1 - share) * distillation_loss(base, full, temperature=1.0)
+    by_parts = 0.5 * functional.cross_entropy(full, LABELS) + 0.5 * student
+    assert loss.item() == pytest.approx(by_parts.item(), rel=1e-5)
+
+
+def test_features_are_compared_stage_by_stage(network):
+    with_features, without = _step(network, features=2.0), _step(network)
+    traces = network.trace_profiles(IMAGES, network.extremes)
+    pooled = [[network.pool_state(state) for state in traces[one].stages] for one in network.extremes]
+    extra = with_features(IMAGES, LABELS, [BASE]) - without(IMAGES, LABELS, [BASE])
+    assert extra.item() == pytest.approx(0.5 * 2.0 * feature_loss(pooled[1], pooled[0]).item(), rel=1e-2)
+
+
+def _gradients(network):
+    gradients = {name: parameter.grad.clone() for name, parameter in network.named_parameters()}
+    network.zero_grad()
+    return gradients
+
+
+def test_one_backward_equals_the_sum_of_two(network):
+    _step(network)(IMAGES, LABELS, [BASE]).backward()
+    together = _gradients(network)
+    (0.5 * functional.cross_entropy(network(IMAGES), LABELS)).backward()
+    (0.5 * distillation_loss(network(IMAGES, "base"), network(IMAGES), temperature=1.0)).backward()
+    torch.testing.assert_close(together, _gradients(network), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", [{}, {"features": 1.0, "student_labels": "fading"}])
+def test_passes_in_turns_give_the_gradients_of_the_joint_one(network, rule):
+    step = _step(network, **rule)
+    joint = step(IMAGES, LABELS, [BASE, BETWEEN])
+    joint.backward()
+    together = _gradients(network)
+    in_turns = step.backward_in_turns(IMAGES, LABELS, [BASE, BETWEEN], torch.Tensor.backward)
+    assert in_turns.item() == pytest.approx(joint.item(), rel=1e-5)
+    torch.testing.assert_close(_gradients(network), together, rtol=1e-4, atol=1e-6)
+
+
+def test_targets_may_be_shares_of_classes(network):
+    step = _step(network, student_labels="fading")
+    shares = functional.one_hot(LABELS, 3).float()
+    assert step(IMAGES, shares, [BASE]).item() == pytest.approx(step(IMAGES, LABELS, [BASE]).item(), rel=1e-5)

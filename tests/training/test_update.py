@@ -1,0 +1,128 @@
+"""However an update is computed, the weights it gives are those of the plain one."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.config import TrainingConfig
+from pipeline.networks import AdaptiveDepthNetwork
+from pipeline.recipe import DistillationConfig
+from pipeline.training.optimisation import build_optimizer
+from pipeline.training.step import SelfDistillation
+from pipeline.training.update import Updater
+
+CPU = torch.device("cpu")
+IMAGES, LABELS = torch.rand(8, 3, 8, 8), torch.tensor([0, 1, 2, 0, 2, 1, 0, 1])
+
+
+@pytest.fixture(scope="module")
+def start():
+    torch.manual_seed(0)
+    return AdaptiveDepthNetwork.from_timm(
+        "vit_tiny_patch16_224", num_classes=3, image_size=8, patch_size=4, depth=8, embed_dim=8, num_heads=1
+    )
+
+
+@pytest.fixture(scope="module")
+def small_start():
+    """Little to compile."""
+    torch.manual_seed(0)
+    return AdaptiveDepthNetwork.from_timm(
+        "vit_tiny_patch16_224",
+        num_classes=3,
+        image_size=8,
+        num_stages=1,
+        patch_size=4,
+        depth=2,
+        embed_dim=8,
+        num_heads=1,
+    )
+
+
+def _updater(start, *, compiled=False, **recipe):
+    network = copy.deepcopy(start)
+    recipe = TrainingConfig(epochs=1, lr=0.1, weight_decay=0.0, **recipe)
+    step = SelfDistillation(network, DistillationConfig(features=1.0), nn.CrossEntropyLoss())
+    if compiled:
+        step.compile() if recipe.passes == "joint" else step.compile_passes()
+    return network, Updater(step, step, build_optimizer(network, recipe), recipe, device=CPU, world_size=1)
+
+
+def _updated(start, *, num_updates=2, **settings):
+    network, updater = _updater(start, **settings)
+    num_parts = settings.get("accumulation_steps", 1)
+    parts = list(zip(IMAGES.chunk(num_parts), LABELS.chunk(num_parts), strict=True))
+    losses = []
+    for update in range(num_updates):
+        losses.append(updater.backward(parts, network.extremes[1:]).item())
+        updater.apply(update)
+    return network.state_dict(), losses
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"passes": "sequential"},
+        {"accumulation_steps": 4},
+        {"accumulation_steps": 2, "passes": "sequential"},
+        {"clip_grad": 1e6},
+    ],
+)
+def test_the_way_of_computing_changes_nothing(start, settings):
+    expected, expected_losses = _updated(start)
+    weights, losses = _updated(start, **settings)
+    assert losses == pytest.approx(expected_losses, rel=1e-5)
+    torch.testing.assert_close(weights, expected, rtol=1e-4, atol=1e-6)
+
+
+# torch's compiler looks at gradients that are not there yet.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+@pytest.mark.parametrize("passes", ["joint", "sequential"])
+def test_a_compiled_step_gives_the_same_weights(small_start, passes):
+    expected, _ = _updated(small_start)
+    weights, _ = _updated(small_start, compiled=True, passes=passes)
+    torch.testing.assert_close(weights, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("passes", ["joint", "sequential"])
+def test_half_precision_stays_near_the_weights_of_the_full_one(start, precision, passes):
+    expected, _ = _updated(start)
+    weights, _ = _updated(start, precision=precision, passes=passes)
+    assert {value.dtype for value in weights.values()} == {torch.float32}
+    torch.testing.assert_close(weights, expected, rtol=0.1, atol=0.02)
+
+
+def test_a_scaler_skips_an_update_whose_gradient_overflows(start):
+    network, updater = _updater(start, precision="fp16")
+    before, scale = copy.deepcopy(network.state_dict()), updater.scaler.get_scale()
+    updater.backward([(IMAGES, LABELS)], network.extremes[1:])
+    next(network.parameters()).grad.fill_(torch.inf)
+    updater.apply(0)
+    torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
+    assert updater.scaler.get_scale() == scale / 2
+
+
+@pytest.mark.parametrize("mode", ["norm", "value", "agc"])
+def test_clipping_limits_how_far_weights_move(start, mode):
+    before = start.state_dict()
+    free, _ = _updated(start, num_updates=1)
+    clipped, _ = _updated(start, num_updates=1, clip_grad=1e-4, clip_mode=mode)
+
+    def moved(weights):
+        return sum((weights[name] - before[name]).norm().item() for name in before)
+
+    assert 0 < moved(clipped) < 0.1 * moved(free)
+
+
+def test_the_average_follows_the_weights_slowly(start):
+    network, updater = _updater(start, ema_decay=0.9)
+    for update in range(5):
+        updater.backward([(IMAGES, LABELS)], network.extremes[1:])
+        updater.apply(update)
+    name = "skip_norms.blocks.0.norm1.weight"
+    first, last = (weights.state_dict()[name] for weights in (start, network))
+    average = updater.ema.module.state_dict()[name]
+    assert 0 < (average - first).norm() < (last - first).norm()
