@@ -18,9 +18,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "RESULTS.md"
-JSON_FOLDER = HERE.parents[1] / "build" / "benchmarks"
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "tests" / "benchmarks" / "RESULTS.md"
+JSON_FOLDER = ROOT / "build" / "benchmarks"
 
 ROUNDS = 7
 """Chosen: a median of seven stands three rounds that another process has spoilt."""
@@ -158,6 +158,14 @@ def machine() -> str:
 
 
 def current_commit() -> str:
-    """Return the short hash of the commit that is measured, marked where the tree differs from it."""
-    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
-    return subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=True).stdout.strip()
+    """Return the short hash of the commit that is measured, marked where the tree differs from it.
+
+    RESULTS.md may differ: it is what the benchmark before has written.
+    """
+    commit = _git("rev-parse", "--short", "HEAD").stdout.strip()
+    changes = _git("status", "--porcelain", "--", ":/", f":(exclude,top){RESULTS.relative_to(ROOT)}").stdout
+    return f"{commit}-dirty" if changes else commit
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -32,8 +32,8 @@ from .paired import Comparison, compare, publish
 from .training_step import BATCH_SIZE, IMAGE_SIZE, PRECISIONS, RESNET50
 
 COMMAND = "python -m tests.benchmarks.ray_overhead"
-STEPS = 4
-"""Of an epoch; chosen: a round of ten seconds in float32 on one core."""
+STEPS = 3
+"""Of an epoch; chosen: six seconds in float32 on one core."""
 JPEG_SIZE = (256, 256)
 
 
