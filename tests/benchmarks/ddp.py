@@ -29,6 +29,8 @@ WORKERS = 2
 BATCH_SIZE = 32
 """Of one worker; chosen: the published global batch is 256, on many workers."""
 WAYS = ("DDP", "alone", "apart")
+Rounds = dict[str, list[tuple[float, float]]]
+"""Seconds and CPU seconds of the first worker by way, one pair a round."""
 
 _under_ddp = functools.partial(DistributedDataParallel, gradient_as_bucket_view=True)
 """As `build_step_module` asks of Ray Train."""
@@ -50,19 +52,18 @@ CONDITIONS = (
 )
 
 
-def compared(precision: str, times_s: dict[str, list[float]]) -> list[Comparison]:
+def compared(precision: str, rounds: Rounds) -> list[Comparison]:
     """Return throughput under DDP, and without exchange, against that of one worker."""
-    alone_s = tuple(times_s["alone"])
-    return [
-        Comparison(
-            f"ResNet-50, {precision}",
-            label,
-            "1 worker",
-            tuple(seconds / WORKERS for seconds in times_s[way]),
-            alone_s,
+    other_s, other_cpu_s = zip(*rounds["alone"], strict=True)
+    comparisons = []
+    for way, label in (("DDP", "2 workers"), ("apart", "2 workers, apart")):
+        ours_s, ours_cpu_s = (
+            tuple(value / WORKERS for value in values) for values in zip(*rounds[way], strict=True)
         )
-        for way, label in (("DDP", "2 workers"), ("apart", "2 workers, apart"))
-    ]
+        comparisons.append(
+            Comparison(f"ResNet-50, {precision}", label, "1 worker", ours_s, other_s, ours_cpu_s, other_cpu_s)
+        )
+    return comparisons
 
 
 def work(rank: int, folder: Path) -> None:
@@ -100,8 +101,8 @@ def count_bytes() -> str:
     )
 
 
-def time_in_turns(rank: int, precision: str) -> dict[str, list[float]]:
-    """Return the seconds of one step by way, one number a round."""
+def time_in_turns(rank: int, precision: str) -> Rounds:
+    """Return how long one step of each way took, round by round."""
     recipe, batch = RESNET50.recipe(precision), random_batch(BATCH_SIZE)
     together = OurStep(RESNET50.network(), recipe, _under_ddp)
     single = OurStep(RESNET50.network(), recipe)
@@ -110,20 +111,20 @@ def time_in_turns(rank: int, precision: str) -> dict[str, list[float]]:
         "alone": lambda: single(*batch) if rank == 0 else None,
         "apart": lambda: single(*batch),
     }
-    times_s: dict[str, list[float]] = {way: [] for way in WAYS}
+    rounds: Rounds = {way: [] for way in WAYS}
     for number in range(-1, ROUNDS):  # the first round warms up
         for way in WAYS if number % 2 else reversed(WAYS):
-            times_s[way].append(seconds_of_all(calls[way]))
-    return {way: times[1:] for way, times in times_s.items()}
+            rounds[way].append(seconds_of_all(calls[way]))
+    return {way: times[1:] for way, times in rounds.items()}
 
 
-def seconds_of_all(call: Callable[[], object]) -> float:
-    """Return how long it takes until every worker has returned from a call."""
+def seconds_of_all(call: Callable[[], object]) -> tuple[float, float]:
+    """Return how long it takes until every worker has returned from a call, and this one's CPU seconds."""
     distributed.barrier()
-    start_s = time.perf_counter()
+    start_s, start_cpu_s = time.perf_counter(), time.process_time()
     call()
     distributed.barrier()
-    return time.perf_counter() - start_s
+    return time.perf_counter() - start_s, time.process_time() - start_cpu_s
 
 
 if __name__ == "__main__":
