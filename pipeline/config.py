@@ -14,9 +14,17 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from pipeline.errors import RequestError
@@ -29,11 +37,16 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 class DataConfig(Section):
     """Which images to learn from."""
 
-    train: str = Field(description="builtin:digits, a folder with one sub-folder a class, or Parquet file(s)")
+    train: str = Field(
+        description="builtin:digits, or a path or s3:// location: class folders, Parquet, tar, saved data set"
+    )
     validation: str | None = Field(
         None, description="held-out images; without it a part of train is held out"
     )
     validation_fraction: Fraction = Field(0.1, description="share of train held out, stratified by class")
+    cache_limit_gib: Annotated[float, Field(gt=0)] = Field(
+        200.0, description="larger Parquet or S3 shards are streamed, not kept whole on every machine"
+    )
     image_size: Count = Field(224, description="height and width in pixels that the network sees")
     crop: Literal["random_resized", "pad", "none"] = Field(
         "random_resized",
@@ -52,6 +65,31 @@ class DataConfig(Section):
         if self.bad_items == "fail" and self.is_changed("max_bad_fraction"):
             raise ValueError("max_bad_fraction has no effect with bad_items: fail; write bad_items: skip")
         return self
+
+
+class S3Config(Section):
+    """How to reach an S3-compatible store; credentials come from the environment or ~/.aws alone."""
+
+    endpoint_url: str | None = Field(
+        None, description="such as http://minio:9000; without it AWS_ENDPOINT_URL, else Amazon"
+    )
+    region: str | None = Field(None, description="without it AWS_DEFAULT_REGION or ~/.aws/config")
+    addressing_style: Literal["auto", "path", "virtual"] = Field(
+        "auto", description="path: bucket behind the host, as many other stores need; virtual: before it"
+    )
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _endpoint_is_a_plain_address(cls, value: str | None) -> str | None:
+        address = urlsplit(value or "http://any")
+        if "@" in address.netloc or address.query:
+            raise ValueError(
+                "endpoint_url must hold no credentials, the one given does; set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+            )
+        if address.scheme not in ("http", "https") or not address.hostname:
+            raise ValueError(f"endpoint_url must be http(s)://HOST[:PORT], got {value!r}; correct it")
+        return value
 
 
 class BackboneConfig(Section):
@@ -268,6 +306,17 @@ class Job(Section):
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="how latencies are measured")
     registry: RegistryConfig = Field(description="where the result is registered")
     storage: str = Field("runs", description="folder for checkpoints, results and the embedded MLflow")
+    s3: S3Config = Field(S3Config(), description="how s3:// locations are reached")
+
+    @field_validator("s3")
+    @classmethod
+    def _s3_has_an_effect(cls, value: S3Config, info: ValidationInfo) -> S3Config:
+        data: DataConfig | None = info.data.get("data")
+        locations = (data.train, data.validation or "") if data else ("s3://",)
+        is_used = any(text.startswith("s3://") for text in (*locations, info.data.get("storage", "")))
+        if value != S3Config() and not is_used:
+            raise ValueError("the settings have no effect without an s3:// location; leave them out")
+        return value
 
     @property
     def folder(self) -> Path:

@@ -43,6 +43,11 @@ class JobFolder:
         return self.root / "initial.safetensors"
 
     @property
+    def teacher_weights(self) -> Path:
+        """Weights of the network that teaches the super-net."""
+        return self.root / "teacher.safetensors"
+
+    @property
     def search(self) -> Path:
         """Ray Tune's experiment and the trials' runs."""
         return self.root / "search"

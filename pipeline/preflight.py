@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -16,10 +17,11 @@ from pipeline.networks import AdaptiveDepthNetwork
 from pipeline.networks.misfit import PretrainedError
 from pipeline.networks.pretrained import check_source
 from pipeline.networks.profiles import StageSize
+from pipeline.object_store import is_s3
 from pipeline.registry.register import check_model_name
 from pipeline.registry.store import connect
 from pipeline.survey import explain
-from pipeline.training.plan import describe_network
+from pipeline.training.plan import describe_network, describe_teacher
 from search_spaces import load_space
 
 TRACKING_TIMEOUT_S = 8
@@ -51,6 +53,7 @@ def find_problems(job: Job, *, stand_ins: Collection[str] = ()) -> list[str]:
     network, problems = (None, []) if "backbone.name" in stand_ins else _try_network(job)
     if network is not None:
         problems += _pretrained_problems(job) + _layer_problems(job, network)
+    problems += _teacher_problems(job)
     if "data.train" not in stand_ins:
         problems += _data_problems(job)
     problems += placement_problems(job, capacity())
@@ -118,6 +121,18 @@ def _pretrained_problems(job: Job) -> list[str]:
     return []
 
 
+def _teacher_problems(job: Job) -> list[str]:
+    """Return what is wrong with the teacher; whether it knows the classes is seen with the data."""
+    teacher, description = job.distillation.teacher, describe_teacher(job, num_classes=2)
+    if teacher is None or description is None:
+        return []
+    try:
+        check_source(description, True if teacher.weights is True else str(teacher.weights))
+    except ValueError as error:
+        return [f"distillation.teacher: {error}"]
+    return []
+
+
 def _layer_problems(job: Job, network: AdaptiveDepthNetwork) -> list[str]:
     if job.training.layer_decay is None:
         return []
@@ -130,10 +145,20 @@ def _layer_problems(job: Job, network: AdaptiveDepthNetwork) -> list[str]:
 
 def _data_problems(job: Job) -> list[str]:
     locations = [job.data.train, *([job.data.validation] if job.data.validation else [])]
-    problems = [problem for location in locations for problem in check_location(location)]
-    if not problems:
-        problems = one_class_problem(open_source(job.data.train))
+    with ThreadPoolExecutor(len(locations)) as pool:  # stores that do not answer are waited for together
+        found = pool.map(lambda location: check_location(location, job.s3), locations)
+        problems = [problem for location_problems in found for problem in location_problems]
+    # An object store's labels are known once it is copied, which is more than a check may take.
+    if not problems and not is_s3(job.data.train):
+        problems = _class_problems(job.data.train)
     return [f"data: {problem}" for problem in problems]
+
+
+def _class_problems(location: str) -> list[str]:
+    try:
+        return one_class_problem(open_source(location))
+    except RequestError as error:
+        return list(error.problems)
 
 
 def _space_problems(job: Job, network: AdaptiveDepthNetwork) -> list[str]:

@@ -1,7 +1,7 @@
 """Sections of the job file that say what the network learns from: labels, itself, and varied images."""
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,25 @@ POLICIES = rf"(rand|augmix|3a|original|originalr|v0|v0r)(-\w[\w.]*)*$|{TRIVIAL}$
 
 Students = Literal["base", "base_and_sampled", "sampled"]
 StudentLabels = Literal["none", "fading", "only"]
+
+
+class TeacherConfig(Section):
+    """A trained network that teaches the whole network, beside the labels."""
+
+    name: str = Field(description="timm model name")
+    weights: bool | str = Field(
+        True, description="true: timm's; a path: a .safetensors or torch checkpoint for the job's classes"
+    )
+    share: Annotated[float, Field(gt=0, le=1)] = Field(0.5, description="of the super-net's loss")
+    kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="further arguments of timm's model class"
+    )
+
+    @model_validator(mode="after")
+    def _is_trained(self) -> Self:
+        if self.weights is False:
+            raise ValueError("a teacher must be trained, got weights: false; write true or a path")
+        return self
 
 
 class DistillationConfig(Section):
@@ -44,11 +63,16 @@ class DistillationConfig(Section):
         description="labels for students: none, fading as the super-net learns, only (no distillation)",
     )
 
+    teacher: TeacherConfig | None = Field(
+        None, description="a trained network that teaches the whole network"
+    )
+
     @model_validator(mode="after")
     def _settings_have_an_effect(self) -> Self:
         distils = self.student_labels != "only"
+        compares = distils or self.teacher is not None
         self.refuse_without_effect(
-            dict.fromkeys(("temperature", "top_k", "features"), distils), "with student_labels: only"
+            {"temperature": compares, "top_k": compares, "features": distils}, "with student_labels: only"
         )
         self.refuse_without_effect(
             {"sampled_share": self.students == "base_and_sampled"}, "without students: base_and_sampled"
@@ -65,6 +89,9 @@ class AugmentationConfig(Section):
     )
     color_jitter: NotNegative = Field(0.0, description="strength of random brightness, contrast, saturation")
     erasing: Share = Field(0.0, description="probability that a random area is replaced by noise")
+    repeats: Count = Field(
+        1, description="times that an image comes in one batch, varied anew; DeiT: 3 (not for streamed data)"
+    )
     mixup: NotNegative = Field(0.0, description="alpha of mixup; 0 turns it off, 0.2 to 0.8 are usual")
     cutmix: NotNegative = Field(0.0, description="alpha of cutmix; 0 turns it off, 1.0 is usual")
     mix_probability: Annotated[float, Field(gt=0, le=1)] = Field(

@@ -26,16 +26,18 @@ from pipeline.networks import AdaptiveDepthNetwork
 from pipeline.networks.misfit import PretrainedError
 from pipeline.networks.pretrained import Source
 from pipeline.preflight import shape_of, stage_sizes
+from pipeline.recipe import TeacherConfig
 from pipeline.registry.register import RegisteredVersion, find_version, register_model
 from pipeline.registry.store import connect, default_artifact_root, ensure_experiment
 from pipeline.registry.tracking import JobRun
 from pipeline.reporting import EpochLog, Reporter, TrialLog, log_history
 from pipeline.search.driver import run_search
 from pipeline.search.result import SearchResult
-from pipeline.training.checkpoint import EpochReport, History, load_weights
-from pipeline.training.initial_weights import store_initial_weights
-from pipeline.training.plan import TrainingPlan, describe_network, plan_training
+from pipeline.training.checkpoint import EpochReport, History, load_weights, read_history
+from pipeline.training.initial_weights import GivenWeights, store_initial_weights
+from pipeline.training.plan import TrainingPlan, describe_network, describe_teacher, plan_training
 from pipeline.training.progress import open_board, watching
+from pipeline.training.students import trained_profiles
 from pipeline.training.trainer import TrainingResult, resources_per_worker, run_training
 
 
@@ -49,9 +51,12 @@ class Session:
     reporter: Reporter
 
     @property
-    def initial_weights(self) -> Path | None:
-        """File that all trainings start from, if the job is pretrained."""
-        return None if self.job.backbone.pretrained is False else self.folder.initial_weights
+    def weights(self) -> GivenWeights:
+        """Files of weights that all trainings are given."""
+        return GivenWeights(
+            initial=None if self.job.backbone.pretrained is False else self.folder.initial_weights,
+            teacher=None if self.job.distillation.teacher is None else self.folder.teacher_weights,
+        )
 
 
 @contextmanager
@@ -67,6 +72,9 @@ def opened(job: Job, reporter: Reporter) -> Iterator[Session]:
         source = job.backbone.pretrained
         if source is not False and not (folder.is_claimed and folder.initial_weights.exists()):
             prepare_weights(job, folder, source, reporter)
+        teacher = job.distillation.teacher
+        if teacher is not None and not (folder.is_claimed and folder.teacher_weights.exists()):
+            prepare_teacher(job, folder, teacher, reporter)
         folder.claim(job)
         reporter.advance("starting Ray and MLflow", 0, 1)
         with connected():
@@ -105,11 +113,14 @@ def prepare_images(job: Job, folder: JobFolder, reporter: Reporter) -> None:
         seed=job.seed,
         bad_items=data.bad_items,
         max_bad_fraction=data.max_bad_fraction,
+        s3=job.s3,
+        cache_limit_gib=data.cache_limit_gib,
         on_progress=lambda done, total: reporter.advance("checking images", done, total),
     )
     for problem in plan.skipped:
         reporter.say(f"left out: {problem}")
     check_batches(job, plan)
+    check_repeats(job, plan)
     reporter.say(
         f"data: {len(plan.train_rows)} training and {len(plan.validation_rows)} validation images, "
         f"{plan.num_classes} classes"
@@ -133,6 +144,30 @@ def prepare_weights(job: Job, folder: JobFolder, source: Source, reporter: Repor
     reporter.say(f"initial weights: {origin}; new: {', '.join(new) or 'none'}")
 
 
+def prepare_teacher(job: Job, folder: JobFolder, teacher: TeacherConfig, reporter: Reporter) -> None:
+    """Make the file of the weights of the network that teaches the super-net.
+
+    Raises:
+        RequestError: If its weights cannot be had, do not fit, or are not for the job's classes.
+    """
+    reporter.advance("preparing the teacher", 0, 1)
+    num_classes = DataPlan.load(folder.data_plan).num_classes
+    description = describe_teacher(job, num_classes=num_classes)
+    if description is None:
+        return
+    source: Source = True if teacher.weights is True else str(teacher.weights)
+    try:
+        new = store_initial_weights(folder.teacher_weights, description, source, seed=job.seed)
+    except PretrainedError as error:
+        raise RequestError(f"distillation.teacher: {error}") from error
+    if new:
+        folder.teacher_weights.unlink()
+        raise RequestError(
+            f"distillation.teacher must predict the job's {num_classes} classes, the weights of "
+            f"{teacher.name} lack {', '.join(new)} for them; give a checkpoint trained on these classes"
+        )
+
+
 def check_batches(job: Job, plan: DataPlan) -> None:
     """Raise RequestError if an epoch, a trial's included, would not fill one batch."""
     fraction = job.search.data_fraction if job.search else 1.0
@@ -142,6 +177,16 @@ def check_batches(job: Job, plan: DataPlan) -> None:
         raise RequestError(
             f"training.batch_size must not exceed the training images, got {job.training.batch_size} for "
             f"{num_images}{share}; lower it or give more images"
+        )
+
+
+def check_repeats(job: Job, plan: DataPlan) -> None:
+    """Raise RequestError if images should be repeated that are streamed, each once."""
+    if job.augmentation.repeats > 1 and len(plan.train_shard_rows):
+        raise RequestError(
+            "augmentation.repeats needs data that is kept whole on every machine, got "
+            f"{job.augmentation.repeats} for {job.data.train}, which is larger than data.cache_limit_gib "
+            f"({job.data.cache_limit_gib:g}) and streamed; write 1, or raise the limit"
         )
 
 
@@ -157,7 +202,7 @@ def tune(session: Session) -> SearchResult | None:
         session.folder.data_plan,
         folder=session.folder.search,
         stages=stage_sizes(shape_of(job)),
-        initial_weights=session.initial_weights,
+        weights=session.weights,
         observer=TrialLog(session.run, session.reporter, trials=job.search.trials, epochs=job.search.epochs),
     )
     session.run.log_text(result.to_json(), "search.json")
@@ -189,7 +234,7 @@ def final_plan(session: Session) -> TrainingPlan:
     """Return the final training: the job's settings, overridden by the best trial's values."""
     best = tune(session)
     job = session.job.override(best.best.values) if best else session.job
-    return plan_training(job, session.folder.data_plan, initial_weights=session.initial_weights)
+    return plan_training(job, session.folder.data_plan, weights=session.weights)
 
 
 def evaluate(session: Session) -> ProfileTable:
@@ -246,6 +291,8 @@ def evaluate_checkpoint(
         network,
         counted(),
         device=device,
+        trained=trained_profiles(network.profiles, plan.distillation),
+        weights="average" if read_history(checkpoint)[-1].uses_ema else "latest",
         latency_batch_size=latency_batch_size,
         latency_runs=latency_runs,
         on_latency=lambda done: board.advance.remote(0, len(batches) + done, num_steps),

@@ -92,7 +92,7 @@ def waiting(console: Console, what: str) -> Iterator[None]:
 def print_profiles(console: Console, table: ProfileTable, *, title: str) -> None:
     """Print a profile table with the conditions of its latencies."""
     caption = (
-        f"{table.num_images} validation images; latency on {table.latency}\n"
+        f"{table.conditions}\n"
         "● Pareto: no other profile is at least as accurate and as cheap, and better in one"
     )
     print_table(console, table.columns(), table.rows(), title=title, caption=caption)

@@ -171,7 +171,8 @@ def test_an_override_without_a_value_is_refused():
 
 def test_a_job_that_is_neither_file_nor_preset_is_refused_with_the_presets():
     with pytest.raises(
-        RequestError, match="got 'quickstrat', which is neither; presets: cifar10, quickstart"
+        RequestError,
+        match="got 'quickstrat', which is neither; presets: cifar10, mobilenetv2, quickstart, resnet50",
     ):
         load_job("quickstrat")
 

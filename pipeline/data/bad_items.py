@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.data.sources import ImageSource, UnreadableImageError
+from pipeline.data.sources import Images, ImageSource, UnreadableImageError
 
 BadItems = dict[int, str]
 """Row to the reason why its image cannot be used, the reason opening with its file or row."""
@@ -80,9 +80,11 @@ def find_unknown_labels(
 
 
 def find_unreadable_images(
-    source: ImageSource, rows: Sequence[int], on_images: Callable[[int], None]
-) -> BadItems:
-    """Return the rows whose image cannot be decoded; decodes all of them, on every core.
+    source: Images, rows: Sequence[int], on_images: Callable[[int], None]
+) -> tuple[BadItems, int]:
+    """Return the rows whose image cannot be decoded, and the bytes of all others' pixels.
+
+    It decodes all of them, on every core.
 
     Args:
         source: Holds the images.
@@ -91,25 +93,30 @@ def find_unreadable_images(
     """
     tasks = [rows[start : start + _ROWS_A_TASK] for start in range(0, len(rows), _ROWS_A_TASK)]
     bad: BadItems = {}
+    decoded_bytes = 0
     pool = ThreadPoolExecutor(_num_threads())
     try:
-        for task, found in zip(
-            tasks, pool.map(lambda task: dict(_unreadable(source, task)), tasks), strict=True
-        ):
-            bad.update(found)
+        for task, found in zip(tasks, pool.map(lambda task: _decode(source, task), tasks), strict=True):
+            bad.update(found[0])
+            decoded_bytes += found[1]
             on_images(len(task))
     finally:
         pool.shutdown(cancel_futures=True)
-    return bad
+    return bad, decoded_bytes
 
 
-def _unreadable(source: ImageSource, rows: Sequence[int]) -> Iterator[tuple[int, str]]:
-    """Yield row and reason of every image that cannot be decoded."""
+def _decode(source: Images, rows: Sequence[int]) -> tuple[BadItems, int]:
+    """Return what cannot be decoded of some rows, and the bytes of what can."""
+    bad: BadItems = {}
+    decoded_bytes = 0
     for row in rows:
         try:
-            source.read(row)
+            image = source.read(row)
         except UnreadableImageError as err:
-            yield row, str(err)
+            bad[row] = str(err)
+        else:
+            decoded_bytes += 3 * image.width * image.height
+    return bad, decoded_bytes
 
 
 def _num_threads() -> int:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 from zipfile import BadZipFile
@@ -12,12 +12,24 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.config import S3Config
 from pipeline.data import stratified
 
 IntArray = npt.NDArray[np.int64]
 
-_FORMAT = "skipline data plan 1"
-_ARRAYS = ("train_rows", "train_labels", "validation_rows", "validation_labels")
+_FORMAT = "skipline data plan 2"
+_ARRAYS = (
+    "train_rows",
+    "train_labels",
+    "validation_rows",
+    "validation_labels",
+    "train_shard_rows",
+    "validation_shard_rows",
+)
+
+
+def _no_shards() -> IntArray:
+    return np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +49,12 @@ class DataPlan:
         validation_labels: Their labels.
         train_fingerprint: State of the training files when they were checked.
         validation_fingerprint: State of the validation files; None if split from the training location.
+        train_decoded_bytes: Size of all images of the training location as pixels.
+        validation_decoded_bytes: Likewise of the validation location; 0 if split from the training location.
+        train_shard_rows: Number of rows of every shard of the training location where it is streamed, else
+            empty; shape (shards,).
+        validation_shard_rows: Likewise of the validation location.
+        s3: How every worker reaches the store of s3:// locations; None without such locations.
         skipped: One line an item left out by the rule for bad items, opening with its file or row.
     """
 
@@ -49,6 +67,11 @@ class DataPlan:
     validation_labels: IntArray
     train_fingerprint: str
     validation_fingerprint: str | None
+    train_decoded_bytes: int = 0
+    validation_decoded_bytes: int = 0
+    train_shard_rows: IntArray = field(default_factory=_no_shards)
+    validation_shard_rows: IntArray = field(default_factory=_no_shards)
+    s3: S3Config | None = None
     skipped: tuple[str, ...] = ()
 
     @property
@@ -59,7 +82,8 @@ class DataPlan:
     @property
     def fingerprint(self) -> str:
         """Changes with the files, the classes, the split, and the part of it that `take` kept."""
-        digest = hashlib.sha256(self._header().encode())
+        # How a store is reached says nothing of what it holds.
+        digest = hashlib.sha256(replace(self, s3=None)._header().encode())
         for name in _ARRAYS:
             digest.update(getattr(self, name).tobytes())
         return digest.hexdigest()[:32]
@@ -129,11 +153,13 @@ class DataPlan:
                 f"a data plan must be of this version, {str(path)!r} is not; prepare the data again"
             )
         header |= {name: tuple(header[name]) for name in ("class_names", "skipped")}
+        header["s3"] = None if header["s3"] is None else S3Config.model_validate(header["s3"])
         return cls(**header, **arrays)
 
     def _header(self) -> str:
         """Return everything but the arrays as JSON."""
         values: dict[str, Any] = {
-            field.name: getattr(self, field.name) for field in fields(self) if field.name not in _ARRAYS
+            entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name not in _ARRAYS
         }
+        values["s3"] = None if self.s3 is None else self.s3.model_dump()
         return json.dumps({"format": _FORMAT, **values}, sort_keys=True)

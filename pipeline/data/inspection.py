@@ -13,6 +13,7 @@ from pipeline.data.bad_items import (
     find_unreadable_images,
 )
 from pipeline.data.sources import UNKNOWN_LABEL, ImageSource
+from pipeline.data.streaming.scan import ScannedSource
 
 IntArray = npt.NDArray[np.int64]
 
@@ -25,11 +26,20 @@ class Inspection:
         source: The images.
         labels: Index into the classes to be learnt a row, or `UNKNOWN_LABEL`; shape (rows,).
         bad: Rows that cannot be used.
+        decoded_bytes: Size of all images as pixels.
     """
 
     source: ImageSource
     labels: IntArray
     bad: BadItems
+    decoded_bytes: int
+
+    @property
+    def shard_rows(self) -> IntArray:
+        """Number of rows of every shard where the source is streamed, else empty; shape (shards,)."""
+        if isinstance(self.source, ScannedSource):
+            return self.source.shard_rows
+        return np.zeros(0, dtype=np.int64)
 
     @property
     def rows(self) -> IntArray:
@@ -55,9 +65,14 @@ def inspect_source(
     """
     labels = match_labels(source, class_names)
     bad = find_unknown_labels(source, labels, class_names)
-    on_images(len(bad))
-    bad |= find_unreadable_images(source, np.flatnonzero(labels >= 0).tolist(), on_images)
-    return Inspection(source, labels, dict(sorted(bad.items())))
+    if isinstance(source, ScannedSource):
+        on_images(len(source))
+        unreadable, decoded_bytes = source.unreadable, source.decoded_bytes
+    else:
+        on_images(len(bad))
+        rows = np.flatnonzero(labels >= 0).tolist()
+        unreadable, decoded_bytes = find_unreadable_images(source, rows, on_images)
+    return Inspection(source, labels, dict(sorted((bad | unreadable).items())), decoded_bytes)
 
 
 def match_labels(source: ImageSource, class_names: Sequence[str]) -> IntArray:

@@ -2,35 +2,34 @@
 
 Which images a batch holds and how each is augmented follows from seed, epoch and row. It depends neither on
 the number of workers nor on that of loader processes, so a job goes on after a failure, or on fewer
-machines, with the same data.
+machines, with the same data. (Streamed data is dealt by shards, so there the number of workers matters.)
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
+from pipeline.config import S3Config
 from pipeline.data.data_plan import DataPlan
 from pipeline.data.random_state import kept_random_state, mix_seed, seed_transforms
+from pipeline.data.sampling import GlobalBatchSampler, SampleKey, check_batches
 from pipeline.data.sources import ImageSource, open_source
+from pipeline.data.sources.decoded import keep_decoded
 from pipeline.data.sources.fingerprints import has_same_layout
+from pipeline.data.streaming.images import StreamedImages
+from pipeline.data.streaming.sampler import ShardSampler
+from pipeline.data.streaming.shards import Shards, find_sharded
 from pipeline.data.transforms import Transform
 from pipeline.errors import JobError
 
 IntArray = npt.NDArray[np.int64]
 Sample = tuple[Tensor, int]
 """Image, float32 of shape (3, H, W), and label."""
-
-
-class SampleKey(NamedTuple):
-    """Asks a data set for an image as it looks in one epoch."""
-
-    epoch: int
-    position: int
 
 
 class ImageDataset(Dataset[Sample]):
@@ -46,6 +45,9 @@ class ImageDataset(Dataset[Sample]):
         seed: With a seed, an image's augmentation follows from seed, epoch and row, and the random state of
             the process stays as it was. None for transforms without chance.
         fingerprint: State of the files that the rows belong to; None if they may be any.
+        s3: How to reach the store of an s3:// location; None for boto3's own defaults.
+        decoded_bytes: Size of all images of the location as pixels, which decides whether they are kept so.
+        shard_rows: Number of rows of every shard, where the location is streamed; else None or empty.
     """
 
     def __init__(
@@ -57,6 +59,9 @@ class ImageDataset(Dataset[Sample]):
         *,
         seed: int | None = None,
         fingerprint: str | None = None,
+        s3: S3Config | None = None,
+        decoded_bytes: int | None = None,
+        shard_rows: IntArray | None = None,
     ) -> None:
         self._location = location
         self._rows = rows
@@ -64,7 +69,10 @@ class ImageDataset(Dataset[Sample]):
         self._transform = transform
         self._seed = seed
         self._fingerprint = fingerprint
-        self._source: ImageSource | None = None
+        self._s3 = s3
+        self._decoded_bytes = decoded_bytes
+        self._shard_rows = shard_rows
+        self._source: ImageSource | StreamedImages | None = None
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -90,7 +98,7 @@ class ImageDataset(Dataset[Sample]):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_source": None}
 
-    def open(self) -> ImageSource:
+    def open(self) -> ImageSource | StreamedImages:
         """Return the source, opened at the first call.
 
         Raises:
@@ -98,84 +106,41 @@ class ImageDataset(Dataset[Sample]):
             JobError: If names or sizes of its files differ from those that were checked.
         """
         if self._source is None:
-            source = open_source(self._location)
-            if self._fingerprint and not has_same_layout(self._fingerprint, source.fingerprint):
-                raise JobError(
-                    f"data must stay as it was checked, names or sizes of the files in {self._location!r} "
-                    "have changed since or differ on this machine; restore them, or prepare the data again"
-                )
-            self._source = source
+            is_streamed = self._shard_rows is not None and len(self._shard_rows) > 0
+            self._source = self._open_streamed() if is_streamed else self._open_whole()
         return self._source
+
+    def _open_whole(self) -> ImageSource:
+        """Return the source whose images are all within reach of this machine."""
+        source = open_source(self._location, self._s3, self._fingerprint)
+        self._check_fingerprint(source.fingerprint)
+        return keep_decoded(source, self._decoded_bytes)
+
+    def _open_streamed(self) -> StreamedImages:
+        """Return the images whose shards are fetched as they are needed."""
+        shards = find_sharded(self._location, self._s3 or S3Config())
+        self._check_fingerprint(shards.fingerprint if shards else "none")
+        return StreamedImages(cast(Shards, shards), cast(IntArray, self._shard_rows))
+
+    def _check_fingerprint(self, found: str) -> None:
+        """Raise JobError if the data is not what was checked."""
+        if self._fingerprint and not has_same_layout(self._fingerprint, found):
+            raise JobError(
+                f"data must stay as it was checked, names or sizes of the files in {self._location!r} "
+                "have changed since or differ on this machine; restore them, or prepare the data again"
+            )
 
     def _read_seeded(self, sample: SampleKey, seed: int) -> Sample:
         """Return an image with the augmentation that belongs to it in this epoch."""
-        seed_transforms(mix_seed(seed, sample.epoch, int(self._rows[sample.position])))
+        row = int(self._rows[sample.position])
+        again = (sample.repeat,) if sample.repeat else ()
+        seed_transforms(mix_seed(seed, sample.epoch, row, *again))
         return self._read(sample.position)
 
     def _read(self, position: int) -> Sample:
         """Return an image, augmented from the random state as it is."""
         image = self.open().read(int(self._rows[position]))
         return self._transform(image), int(self._labels[position])
-
-
-class GlobalBatchSampler(Sampler[list[SampleKey]]):
-    """One worker's part of every global batch.
-
-    The order of an epoch follows from seed and epoch. Step s takes the images s*B to (s+1)*B of it, and of
-    these worker r takes every `world_size`-th from the r-th on: together the workers see exactly the
-    batches that a single one sees. An incomplete last batch is dropped.
-
-    Args:
-        num_images: Number of images in the data set.
-        batch_size: Images of all workers in one step, B.
-        rank: This worker, from 0.
-        world_size: Number of workers.
-        seed: Orders the images.
-
-    Raises:
-        ValueError: If the batch cannot be shared equally, or the data set is smaller than one batch.
-    """
-
-    def __init__(self, num_images: int, *, batch_size: int, rank: int, world_size: int, seed: int) -> None:
-        if not 0 <= rank < world_size:
-            raise ValueError(
-                f"0 <= rank < world_size must hold, got {rank=} and {world_size=}; correct the rank"
-            )
-        if batch_size < 1 or batch_size % world_size:
-            raise ValueError(
-                "the global batch must be a multiple of the number of workers, got a batch of "
-                f"{batch_size} for {world_size}; {max(1, round(batch_size / world_size)) * world_size} "
-                "would do"
-            )
-        if num_images < batch_size:
-            raise ValueError(
-                f"training data must fill one batch, got {num_images} images for a batch of {batch_size}; "
-                "lower the batch size or add images"
-            )
-        self._num_images = num_images
-        self._batch_size = batch_size
-        self._rank = rank
-        self._world_size = world_size
-        self._seed = seed
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, from 0, that the next iteration yields."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        """Return the number of steps in an epoch."""
-        return self._num_images // self._batch_size
-
-    def __iter__(self) -> Iterator[list[SampleKey]]:
-        """Yield the keys of this worker's images, one list a step."""
-        epoch = self._epoch
-        generator = torch.Generator().manual_seed(mix_seed(self._seed, epoch))
-        order = torch.randperm(self._num_images, generator=generator).tolist()
-        for step in range(len(self)):
-            first = step * self._batch_size
-            positions = order[first + self._rank : first + self._batch_size : self._world_size]
-            yield [SampleKey(epoch, position) for position in positions]
 
 
 def train_loader(
@@ -187,6 +152,7 @@ def train_loader(
     world_size: int,
     seed: int,
     num_loader_workers: int,
+    repeats: int = 1,
 ) -> DataLoader[Sample]:
     """Return the loader of one worker's training images; call `set_epoch` on it before every epoch.
 
@@ -198,6 +164,7 @@ def train_loader(
         world_size: Number of workers.
         seed: Orders and augments the images; the same for all workers.
         num_loader_workers: Processes that decode for this worker; 0 decodes in the worker itself.
+        repeats: How often an image appears in an epoch in which it appears; 1 where data is streamed.
 
     Returns:
         A loader of images, float32 of shape (batch_size / world_size, 3, H, W), and labels, int64 of shape
@@ -214,11 +181,52 @@ def train_loader(
         transform,
         seed=seed,
         fingerprint=plan.train_fingerprint,
+        s3=plan.s3,
+        decoded_bytes=plan.train_decoded_bytes,
+        shard_rows=plan.train_shard_rows,
     )
-    sampler = GlobalBatchSampler(
-        len(dataset), batch_size=batch_size, rank=rank, world_size=world_size, seed=seed
+    sampler = _train_sampler(
+        plan,
+        dataset.open(),
+        batch_size=batch_size,
+        rank=rank,
+        world_size=world_size,
+        seed=seed,
+        repeats=repeats,
     )
     return DataLoader(dataset, batch_sampler=sampler, **_loader_settings(dataset, num_loader_workers))
+
+
+def _train_sampler(
+    plan: DataPlan,
+    source: ImageSource | StreamedImages,
+    *,
+    batch_size: int,
+    rank: int,
+    world_size: int,
+    seed: int,
+    repeats: int,
+) -> GlobalBatchSampler | ShardSampler:
+    """Return what chooses one worker's images: out of all, or out of the shards of its part."""
+    num_images = len(plan.train_rows)
+    if not isinstance(source, StreamedImages):
+        return GlobalBatchSampler(
+            num_images,
+            batch_size=batch_size,
+            rank=rank,
+            world_size=world_size,
+            seed=seed,
+            repeats=repeats,
+        )
+    check_batches(num_images, batch_size=batch_size, world_size=world_size)
+    return ShardSampler(
+        source.shards,
+        source.shard_of(plan.train_rows),
+        batch_size=batch_size // world_size,
+        rank=rank,
+        world_size=world_size,
+        seed=seed,
+    )
 
 
 def validation_loader(
@@ -230,7 +238,10 @@ def validation_loader(
     world_size: int,
     num_loader_workers: int,
 ) -> DataLoader[Sample]:
-    """Return the loader of one worker's validation images: every `world_size`-th, none twice, none added.
+    """Return the loader of one worker's validation images: none twice, none added, over all workers all.
+
+    A worker gets every `world_size`-th image, or, where the location is streamed, a run of them, so that it
+    fetches only the shards of its part.
 
     Args:
         plan: Which images validate.
@@ -248,19 +259,36 @@ def validation_loader(
         JobError: If the files have changed since they were checked.
     """
     is_split = plan.validation_location is None
+    shard_rows = plan.train_shard_rows if is_split else plan.validation_shard_rows
+    part = slice(None) if len(shard_rows) else slice(rank, None, world_size)
     dataset = ImageDataset(
         plan.validation_location or plan.train_location,
-        plan.validation_rows[rank::world_size],
-        plan.validation_labels[rank::world_size],
+        plan.validation_rows[part],
+        plan.validation_labels[part],
         transform,
         fingerprint=plan.train_fingerprint if is_split else plan.validation_fingerprint,
+        s3=plan.s3,
+        decoded_bytes=plan.train_decoded_bytes if is_split else plan.validation_decoded_bytes,
+        shard_rows=shard_rows,
     )
-    return DataLoader(dataset, batch_size=batch_size, **_loader_settings(dataset, num_loader_workers))
+    settings = _loader_settings(dataset, num_loader_workers)
+    source = dataset.open()
+    if isinstance(source, StreamedImages):
+        sampler = ShardSampler(
+            source.shards,
+            source.shard_of(plan.validation_rows),
+            batch_size=batch_size,
+            rank=rank,
+            world_size=world_size,
+            seed=None,
+        )
+        return DataLoader(dataset, batch_sampler=sampler, **settings)
+    return DataLoader(dataset, batch_size=batch_size, **settings)
 
 
 def set_epoch(loader: DataLoader[Sample], epoch: int) -> None:
     """Choose the epoch, from 0, that a training loader yields next."""
-    cast(GlobalBatchSampler, loader.batch_sampler).set_epoch(epoch)
+    cast(GlobalBatchSampler | ShardSampler, loader.batch_sampler).set_epoch(epoch)
 
 
 def _loader_settings(dataset: ImageDataset, num_loader_workers: int) -> dict[str, Any]:

@@ -3,10 +3,12 @@
 import logging
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
+from pipeline.config import S3Config
 from pipeline.data import stratified
 from pipeline.data.bad_items import BadItemRule
 from pipeline.data.data_plan import DataPlan
@@ -19,7 +21,10 @@ from pipeline.data.inspection import (
     small_class_problems,
 )
 from pipeline.data.sources import ImageSource, check_location, open_source, resolve_location
+from pipeline.data.streaming.scan import ScannedSource
+from pipeline.data.streaming.shards import find_sharded
 from pipeline.errors import RequestError
+from pipeline.object_store import is_s3
 
 __all__ = ["DataPlan", "check_location", "prepare_data"]
 
@@ -37,6 +42,8 @@ def prepare_data(
     seed: int,
     bad_items: Literal["fail", "skip"],
     max_bad_fraction: float,
+    s3: S3Config | None = None,
+    cache_limit_gib: float = 200.0,
     on_progress: Progress | None = None,
 ) -> DataPlan:
     """Return which images train and which validate, after every one of them was decoded once.
@@ -52,10 +59,13 @@ def prepare_data(
             `skip`ped.
         max_bad_fraction: With `skip`, the largest part of a location's images that may be left out, in [0,
             1].
+        s3: How to reach the store of s3:// locations; None for boto3's own defaults.
+        cache_limit_gib: Shards that are larger together, as they are stored, are streamed.
         on_progress: Called in this thread as images are done.
 
     Raises:
         RequestError: If the data cannot be used; lists all problems, bad images and labels by file or row.
+        JobError: If an object store fails while its images are copied to this machine.
     """
     rule = BadItemRule(bad_items, max_bad_fraction)
     locations = [train] if validation is None else [train, validation]
@@ -63,10 +73,11 @@ def prepare_data(
         [
             *rule.problems(),
             *_request_problems(train, validation, validation_fraction),
-            *(problem for location in locations for problem in check_location(location)),
+            *(problem for location in locations for problem in check_location(location, s3)),
         ]
     )
-    sources = [open_source(location) for location in locations]
+    limit_bytes = int(cache_limit_gib * 2**30)
+    sources = [_open(location, s3 or S3Config(), limit_bytes) for location in locations]
     _raise_if_any(one_class_problem(sources[0]))
     class_names = classes_to_learn(sources[0], rule)
     inspections = _inspect(sources, class_names, on_progress or _silent)
@@ -75,8 +86,18 @@ def prepare_data(
         plan = _split_plan(inspections[0], class_names, validation_fraction=validation_fraction, seed=seed)
     else:
         plan = _given_plan(inspections[0], inspections[1], class_names)
+    if any(map(is_s3, locations)):
+        plan = replace(plan, s3=s3 or S3Config())
     _log_plan(plan)
     return plan
+
+
+def _open(location: str, s3: S3Config, limit_bytes: int) -> ImageSource:
+    """Return the source at a location; shards beyond the limit are looked through now, and streamed later."""
+    shards = find_sharded(location, s3)
+    if shards is not None and shards.size_bytes > limit_bytes:
+        return ScannedSource(shards)
+    return open_source(location, s3)
 
 
 def _silent(done: int, total: int) -> None:
@@ -163,6 +184,8 @@ def _split_plan(
         validation_labels=labels[validation],
         train_fingerprint=source.fingerprint,
         validation_fingerprint=None,
+        train_decoded_bytes=inspection.decoded_bytes,
+        train_shard_rows=inspection.shard_rows,
         skipped=(*inspection.bad.values(), *_left_out(source, class_names)),
     )
 
@@ -193,6 +216,10 @@ def _given_plan(training: Inspection, validation: Inspection, class_names: tuple
         validation_labels=validation.labels[validation.rows],
         train_fingerprint=training.source.fingerprint,
         validation_fingerprint=validation.source.fingerprint,
+        train_decoded_bytes=training.decoded_bytes,
+        validation_decoded_bytes=validation.decoded_bytes,
+        train_shard_rows=training.shard_rows,
+        validation_shard_rows=validation.shard_rows,
         skipped=(
             *training.bad.values(),
             *validation.bad.values(),

@@ -1,7 +1,7 @@
 """The whole profile table of one network: accuracy, cost and latency of every depth."""
 
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from pipeline.networks.cost import Latency, measure_latency
 
 from .accuracy import accuracies, count_profiles
 from .pareto import Point, pareto_front
-from .table import LatencyConditions, ProfileResult, ProfileTable
+from .table import LatencyConditions, ProfileResult, ProfileTable, Weights
 
 PRECISION = "float32"
 """Accuracies and latencies are taken as a registered version predicts."""
@@ -23,6 +23,8 @@ def evaluate_profiles(
     batches: Iterable[tuple[Tensor, Tensor]],
     *,
     device: torch.device,
+    trained: Collection[DepthProfile] | None = None,
+    weights: Weights = "latest",
     latency_batch_size: int = 1,
     latency_runs: int = 30,
     on_latency: Callable[[int], None] | None = None,
@@ -33,6 +35,8 @@ def evaluate_profiles(
         network: On `device`; left in evaluation mode.
         batches: Validation images of shape (B, channels, height, width) with labels of shape (B,).
         device: Where accuracies and latencies are measured.
+        trained: Profiles that training saw; None is the extremes.
+        weights: Which weights of the training the network has.
         latency_batch_size: Images of one timed call.
         latency_runs: Timed calls a profile, at least 2.
         on_latency: Told how many profiles have been timed.
@@ -41,6 +45,7 @@ def evaluate_profiles(
         ValueError: If there is no validation image.
     """
     network.eval()
+    seen = network.extremes if trained is None else trained
     profiles = network.profiles
     totals = count_profiles(network, batches, profiles, device=device, precision=PRECISION)
     reached = accuracies(totals, profiles, num_classes=network.description.num_classes)
@@ -55,7 +60,7 @@ def evaluate_profiles(
     results = tuple(
         ProfileResult(
             profile=str(profile),
-            trained=profile.is_extreme,
+            trained=profile in seen,
             top1=reached[profile].top1,
             top5=reached[profile].top5,
             loss=reached[profile].loss,
@@ -67,7 +72,7 @@ def evaluate_profiles(
         )
         for profile, is_pareto in zip(profiles, front, strict=True)
     )
-    return ProfileTable(results, int(totals[0, 3]), latency_conditions(device, latency_batch_size))
+    return ProfileTable(results, int(totals[0, 3]), latency_conditions(device, latency_batch_size), weights)
 
 
 def latency_conditions(device: torch.device, batch_size: int) -> LatencyConditions:

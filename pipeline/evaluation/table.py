@@ -6,7 +6,10 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
+
+Weights = Literal["latest", "average"]
+"""Those of the last step, or their moving average."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,7 @@ class ProfileResult:
 
     Attributes:
         profile: Letters, F = stage runs whole, T = its second sub-path is skipped.
-        trained: Whether training saw this profile; only `full` and `base` are trained.
+        trained: Whether training saw this profile.
         top1: Share of images whose highest logit is the label, in [0, 1].
         top5: Share of images whose label is among the five highest; None with five classes or fewer.
         loss: Mean cross-entropy in nats.
@@ -60,11 +63,13 @@ class ProfileTable:
         results: One entry a profile, in the order of `DepthProfile.enumerate`.
         num_images: How many validation images the accuracies were counted on.
         latency: The conditions of the latency columns.
+        weights: Which weights of the training these are.
     """
 
     results: tuple[ProfileResult, ...]
     num_images: int
     latency: LatencyConditions
+    weights: Weights = "latest"
 
     @property
     def full(self) -> ProfileResult:
@@ -88,6 +93,7 @@ class ProfileTable:
             results=tuple(ProfileResult(**row) for row in data["results"]),
             num_images=data["num_images"],
             latency=LatencyConditions(**data["latency"]),
+            weights=data["weights"],
         )
 
     def columns(self) -> Sequence[str]:
@@ -115,8 +121,13 @@ class ProfileTable:
         columns = self.columns()
         lines = [" | ".join(columns), " | ".join("---" for _ in columns)]
         lines += [" | ".join(row) for row in self.rows()]
-        note = f"{self.num_images} images; latency on {self.latency}."
-        return "\n".join(f"| {line} |" for line in lines) + f"\n\n{note}"
+        return "\n".join(f"| {line} |" for line in lines) + f"\n\n{self.conditions}."
+
+    @property
+    def conditions(self) -> str:
+        """What has to be known about the table, as text."""
+        averaged = "weights are a moving average; " if self.weights == "average" else ""
+        return f"{averaged}{self.num_images} validation images; latency on {self.latency}"
 
 
 def _cells(result: ProfileResult) -> list[str]:

@@ -24,6 +24,8 @@ from pipeline.data.plan import DataPlan
 from pipeline.errors import JobError, RequestError
 from pipeline.folder import write_atomically
 from pipeline.networks.profiles import StageSize
+from pipeline.training.initial_weights import GivenWeights
+from pipeline.training.plan import NOTHING_GIVEN
 from pipeline.training.worker import SCORE
 from search_spaces import SearchSpace, load_space
 
@@ -72,7 +74,7 @@ def run_search(
     folder: Path,
     stages: Sequence[StageSize],
     observer: TrialObserver,
-    initial_weights: Path | None = None,
+    weights: GivenWeights = NOTHING_GIVEN,
 ) -> SearchResult:
     """Search the job's space; needs a connection to Ray.
 
@@ -86,7 +88,7 @@ def run_search(
         folder: Of this sweep alone, readable by every node.
         stages: Size of every stage of the job's backbone.
         observer: Told about every trial, in this process.
-        initial_weights: File that trials start from; None for a job that is not pretrained.
+        weights: Files for a job that is pretrained or has a teacher.
 
     Raises:
         RequestError: If the space does not fit the job; with all problems.
@@ -94,9 +96,7 @@ def run_search(
     """
     search, space = require_search(job, stages)
     folder = folder.absolute()
-    setup = TrialSetup(
-        job=job, search=search, data=folder / "data.npz", folder=folder, initial_weights=initial_weights
-    )
+    setup = TrialSetup(job=job, search=search, data=folder / "data.npz", folder=folder, weights=weights)
     stored = folder / "result.json"
     forget_failed_sweep(setup)
     watcher = TrialWatcher(setup, GuardedObserver(observer))

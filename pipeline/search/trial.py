@@ -15,7 +15,8 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from pipeline.config import Job, SearchConfig
 from pipeline.training.checkpoint import History, read_history
 from pipeline.training.divergence import Divergence
-from pipeline.training.plan import plan_training
+from pipeline.training.initial_weights import GivenWeights
+from pipeline.training.plan import NOTHING_GIVEN, plan_training
 from pipeline.training.trainer import build_trainer, read_epochs
 from pipeline.training.worker import SCORE
 
@@ -40,14 +41,14 @@ class TrialSetup:
         search: Its search section.
         data: File of the data plan that trials train on.
         folder: Of the sweep; see `driver`.
-        initial_weights: File that trials start from; None for a job that is not pretrained.
+        weights: Files for a job that is pretrained or has a teacher.
     """
 
     job: Job
     search: SearchConfig
     data: Path
     folder: Path
-    initial_weights: Path | None = None
+    weights: GivenWeights = NOTHING_GIVEN
 
     @property
     def runs(self) -> Path:
@@ -98,7 +99,7 @@ def train(record: TrialRecord, setup: TrialSetup) -> tuple[History, Divergence |
         All epochs, and why there are not more if the training diverged.
     """
     job = trial_job(setup.job, setup.search, record.values, seed=record.seed)
-    plan = plan_training(job, setup.data, initial_weights=setup.initial_weights, validates_all_profiles=True)
+    plan = plan_training(job, setup.data, weights=setup.weights, validates_all_profiles=True)
     trainer = build_trainer(
         plan,
         name=run_name(record.trial_id),

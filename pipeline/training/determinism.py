@@ -1,8 +1,12 @@
 """The same weights bit for bit, run after run, on the same machine with the same number of workers."""
 
 import os
+import random
 
+import numpy as np
 import torch
+
+from pipeline.data.random_state import mix_seed
 
 
 def be_deterministic() -> None:
@@ -17,3 +21,15 @@ def be_deterministic() -> None:
     torch.use_deterministic_algorithms(True)
     # Otherwise cuDNN times its algorithms, and the fastest one may be another in the next run.
     torch.backends.cudnn.benchmark = False
+
+
+def seed_epoch(seed: int, *, epoch: int, rank: int) -> None:
+    """Let everything that a worker draws in an epoch follow from three numbers, on every device.
+
+    So a run that goes on at an epoch draws what an uninterrupted one would, and no checkpoint holds a random
+    state. Python and NumPy are seeded for parts that draw from them, such as timm's mixup.
+    """
+    mixed = mix_seed(seed, epoch, rank)
+    random.seed(mixed)
+    np.random.seed(mixed % 2**32)
+    torch.manual_seed(mixed)

@@ -1,6 +1,7 @@
-"""The file that all trainings of a pretrained job start from: the driver makes it once, workers read it."""
+"""Files of weights that trainings are given: the driver makes each once, workers read them."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -8,6 +9,19 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.networks import AdaptiveDepthNetwork, NetworkDescription
 from pipeline.networks.pretrained import Source, initial_weights, start_from
+
+
+@dataclass(frozen=True)
+class GivenWeights:
+    """Files that every worker reaches.
+
+    Attributes:
+        initial: What all trainings of a pretrained job start from; None for a job that starts new.
+        teacher: Weights of the network that teaches the super-net; None where there is none.
+    """
+
+    initial: Path | None = None
+    teacher: Path | None = None
 
 
 def store_initial_weights(

@@ -32,7 +32,7 @@ class CheckpointError(JobError):
     def __str__(self) -> str:
         return (
             f"a checkpoint must be whole and of the network that is trained, {self.folder} is not: "
-            f"{self.file} {self.reason}; use another checkpoint, or delete this one and train again"
+            f"{self.file} {self.reason}; go on from another one, or train again under another job name"
         )
 
 

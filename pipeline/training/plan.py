@@ -12,6 +12,11 @@ from pipeline.data.transforms import Crop, Preprocessing
 from pipeline.networks import NetworkDescription
 from pipeline.recipe import AugmentationConfig, DistillationConfig
 
+from .initial_weights import GivenWeights
+from .teacher import TeacherPlan
+
+NOTHING_GIVEN = GivenWeights()
+
 
 @dataclass(frozen=True)
 class TrainingPlan:
@@ -20,6 +25,7 @@ class TrainingPlan:
     Attributes:
         network: What to train.
         initial_weights: File of the backbone's initial weights, readable by every worker; None starts new.
+        teacher: Who teaches the super-net beside the labels, or None.
         recipe: How to train it.
         distillation: How the students learn.
         data: File of the data plan, readable by every worker.
@@ -33,6 +39,7 @@ class TrainingPlan:
 
     network: NetworkDescription
     initial_weights: Path | None
+    teacher: TeacherPlan | None
     recipe: TrainingConfig
     distillation: DistillationConfig
     data: Path
@@ -45,20 +52,26 @@ class TrainingPlan:
 
 
 def plan_training(
-    job: Job, data: Path, *, initial_weights: Path | None = None, validates_all_profiles: bool = False
+    job: Job,
+    data: Path,
+    *,
+    weights: GivenWeights = NOTHING_GIVEN,
+    validates_all_profiles: bool = False,
 ) -> TrainingPlan:
     """Return the training run that a job describes on prepared data.
 
     Args:
         job: With the settings of this run.
         data: File of the data plan.
-        initial_weights: File of the initial weights of a pretrained job; None for any other.
+        weights: Files for a job that is pretrained or has a teacher.
         validates_all_profiles: Validate all 2^N profiles after an epoch, not only `full` and `base`.
     """
-    description = describe_network(job, num_classes=DataPlan.load(data).num_classes)
+    num_classes = DataPlan.load(data).num_classes
+    teacher = describe_teacher(job, num_classes=num_classes)
     return TrainingPlan(
-        network=description,
-        initial_weights=initial_weights,
+        network=describe_network(job, num_classes=num_classes),
+        initial_weights=weights.initial,
+        teacher=TeacherPlan(teacher, weights.teacher) if teacher and weights.teacher else None,
         recipe=job.training,
         distillation=job.distillation,
         data=data,
@@ -82,6 +95,19 @@ def describe_network(job: Job, *, num_classes: int) -> NetworkDescription:
         num_stages=job.backbone.stages,
         skip_aware_norms=job.backbone.skip_aware_norms,
         kwargs=job.backbone.kwargs,
+    )
+
+
+def describe_teacher(job: Job, *, num_classes: int) -> NetworkDescription | None:
+    """Return the network that teaches a job's super-net, if the job has one."""
+    teacher = job.distillation.teacher
+    if teacher is None:
+        return None
+    return NetworkDescription(
+        backbone=teacher.name,
+        num_classes=num_classes,
+        image_size=job.data.image_size,
+        kwargs=teacher.kwargs,
     )
 
 

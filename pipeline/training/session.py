@@ -27,6 +27,7 @@ from .optimisation import build_criterion, build_optimizer, build_scheduler
 from .plan import TrainingPlan
 from .step import SelfDistillation
 from .students import StudentSchedule
+from .teacher import Teacher
 from .update import Updater
 
 
@@ -78,7 +79,7 @@ def open_session(plan: TrainingPlan, board: Any) -> Session:  # noqa: ANN401
     torch.manual_seed(plan.seed)
     torch.set_num_threads(plan.recipe.num_threads)
     network = build_network(plan)
-    step = build_step(plan, network)
+    step = build_step(plan, network, device=get_device())
     step_module = place_step(step, plan, world_size=world_size)
     train_batches, validation_batches = build_loaders(plan, rank=rank, world_size=world_size)
     optimizer = build_optimizer(network, plan.recipe)
@@ -133,13 +134,23 @@ def build_network(plan: TrainingPlan) -> AdaptiveDepthNetwork:
     return network
 
 
-def build_step(plan: TrainingPlan, network: AdaptiveDepthNetwork) -> SelfDistillation:
+def build_step(
+    plan: TrainingPlan, network: AdaptiveDepthNetwork, *, device: torch.device
+) -> SelfDistillation:
     """Return the training step of a network, as the recipe wants it computed."""
     recipe = plan.recipe
     network.to(memory_format=memory_format(network))
     network.set_grad_checkpointing(recipe.recompute_activations)
     criterion = build_criterion(recipe, is_smoothed=plan.augmentation.mixes)
-    return SelfDistillation(network, plan.distillation, criterion)
+    return SelfDistillation(network, plan.distillation, criterion, build_teacher(plan, device=device))
+
+
+def build_teacher(plan: TrainingPlan, *, device: torch.device) -> Teacher | None:
+    """Return who teaches the super-net of a plan, on a device, if anybody does."""
+    if plan.teacher is None:
+        return None
+    teacher = plan.teacher.build(mean=plan.preprocessing.mean, std=plan.preprocessing.std)
+    return teacher.to(device)
 
 
 def place_step(step: SelfDistillation, plan: TrainingPlan, *, world_size: int) -> nn.Module:
@@ -186,6 +197,7 @@ def build_loaders(
         world_size=world_size,
         seed=plan.seed,
         num_loader_workers=num_loader_workers,
+        repeats=plan.augmentation.repeats,
     )
     validation_batches = validation_loader(
         data,

@@ -14,6 +14,7 @@ from pipeline.networks.adaptive import Trace
 from pipeline.recipe import DistillationConfig
 
 from .distillation import distillation_loss, feature_loss, unlearnt_share
+from .teacher import Teacher
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 """Loss of logits of shape (B, C) against labels of shape (B,) or shares of classes of shape (B, C)."""
@@ -38,10 +39,19 @@ class SelfDistillation(nn.Module):
         network: The network that learns.
         rule: How the students learn.
         criterion: Of the targets.
+        teacher: Teaches the super-net beside the targets; None where the rule has none.
     """
 
-    def __init__(self, network: AdaptiveDepthNetwork, rule: DistillationConfig, criterion: Criterion) -> None:
+    def __init__(
+        self,
+        network: AdaptiveDepthNetwork,
+        rule: DistillationConfig,
+        criterion: Criterion,
+        teacher: Teacher | None = None,
+    ) -> None:
         super().__init__()
+        # In a tuple it is no submodule: it neither learns, nor is it stored, nor reduced over workers.
+        self._teachers: tuple[Teacher, ...] = () if teacher is None else (teacher,)
         self.network = network
         self.rule = rule
         self.criterion = criterion
@@ -60,7 +70,7 @@ class SelfDistillation(nn.Module):
         full, _ = self.network.extremes
         traces = self._trace(images, (full, *students))
         losses = [self._student_loss(traces[student], traces[full], targets) for student in students]
-        super_loss = self.criterion(traces[full].logits, targets)
+        super_loss = self._super_loss(traces[full], images, targets)
         return self.rule.alpha * super_loss + (1 - self.rule.alpha) * torch.stack(losses).mean()
 
     def compile_passes(self) -> None:
@@ -87,7 +97,7 @@ class SelfDistillation(nn.Module):
         """
         full, _ = self.network.extremes
         teacher = self._trace(images, (full,))[full]
-        super_loss = self.rule.alpha * self.criterion(teacher.logits, targets)
+        super_loss = self.rule.alpha * self._super_loss(teacher, images, targets)
         backward(super_loss)
         total, teacher = super_loss.detach(), _detached(teacher)
         for student in students:
@@ -107,6 +117,17 @@ class SelfDistillation(nn.Module):
 
     def _pooled(self, trace: Trace) -> PooledTrace:
         return PooledTrace(trace.logits.float(), tuple(map(self.network.pool_state, trace.stages)))
+
+    def _super_loss(self, trace: PooledTrace, images: Tensor, targets: Tensor) -> Tensor:
+        loss = self.criterion(trace.logits, targets)
+        rule = self.rule
+        if rule.teacher is None:
+            return loss
+        (teacher,) = self._teachers
+        taught = distillation_loss(
+            trace.logits, teacher(images), temperature=rule.temperature, top_k=rule.top_k
+        )
+        return (1 - rule.teacher.share) * loss + rule.teacher.share * taught
 
     def _student_loss(self, student: PooledTrace, teacher: PooledTrace, targets: Tensor) -> Tensor:
         rule = self.rule

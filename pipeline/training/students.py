@@ -11,6 +11,11 @@ _STREAM = 0x57D
 """Keeps these draws apart from others that follow from the same seed."""
 
 
+def trained_profiles(profiles: Sequence[DepthProfile], rule: DistillationConfig) -> tuple[DepthProfile, ...]:
+    """Return the profiles that a rule trains: all of a network's, or the two extremes."""
+    return (profiles[0], profiles[-1]) if rule.students == "base" else tuple(profiles)
+
+
 class StudentSchedule:
     """Draws the students of every step.
 

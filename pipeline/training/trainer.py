@@ -28,6 +28,7 @@ from .checkpoint import History, read_history
 from .divergence import Divergence
 from .plan import TrainingPlan
 from .progress import EpochCallback, Progress, open_board, watching
+from .snapshot import SnapshotCallback, mend_snapshot
 from .worker import train_loop
 
 MAX_WORKER_FAILURES = 2
@@ -69,6 +70,8 @@ def build_trainer(
         board: Handle of the `ProgressBoard` to report steps to, if any.
         callbacks: Ray Train callbacks, run in the controller.
     """
+    run = storage / name
+    mend_snapshot(run)
     return TorchTrainer(
         train_loop,
         train_loop_config={"plan": plan, "board": board},
@@ -80,7 +83,7 @@ def build_trainer(
         run_config=RunConfig(
             name=name,
             storage_path=str(storage),
-            callbacks=list(callbacks),
+            callbacks=[SnapshotCallback(run), *callbacks],
             checkpoint_config=CheckpointConfig(
                 num_to_keep=plan.recipe.keep_checkpoints,
                 checkpoint_score_attribute=plan.recipe.best_by,

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, distributed
 
 from pipeline.data.loading import set_epoch
-from pipeline.data.random_state import mix_seed
 from pipeline.evaluation.accuracy import Accuracy, accuracies, count_profiles
 from pipeline.evaluation.pareto import Point, hypervolume
 from pipeline.networks import AdaptiveDepthNetwork, DepthProfile
 from pipeline.networks.adaptive import memory_format
 
 from .checkpoint import USES_EMA, EpochReport
+from .determinism import seed_epoch
 from .divergence import Divergence, DivergenceError
 from .reading import Position
 from .resuming import restore
@@ -55,7 +55,7 @@ def train_loop(config: dict[str, Any]) -> Divergence | None:
 
 def train_epoch(session: Session, epoch: int) -> float:
     """Train one epoch; returns the mean loss over all workers."""
-    torch.manual_seed(mix_seed(session.plan.seed, epoch, session.rank))
+    seed_epoch(session.plan.seed, epoch=epoch, rank=session.rank)
     set_epoch(session.train_batches, epoch)
     session.network.train()
     num_parts = session.plan.recipe.accumulation_steps

@@ -2,6 +2,8 @@
 
 import io
 import json
+import tarfile
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from pipeline.config import S3Config
 from pipeline.data.plan import prepare_data
+from tests.data.s3_server import running
 
 CIFAR10 = Path(__file__).parents[3] / "shared" / "data" / "cifar10" / "train.parquet"
 
@@ -108,3 +112,88 @@ def digits_plan():
         bad_items="fail",
         max_bad_fraction=0.0,
     )
+
+
+@pytest.fixture(autouse=True)
+def cache_dir(tmp_path, monkeypatch):
+    """A cache folder of the test's own."""
+    monkeypatch.setenv("SKIPLINE_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def tar_file(tmp_path):
+    """Return a function that writes a tar shard from member names and their bytes, in this order."""
+
+    def write(members, name="train-000.tar"):
+        path = tmp_path / "shards" / name
+        path.parent.mkdir(exist_ok=True)
+        with tarfile.open(path, "w") as tar:
+            for member, content in members.items():
+                info = tarfile.TarInfo(member)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def tar_samples(tar_file, encoded):
+    """Return a function that writes a tar shard with an image and a `.cls` for every label."""
+
+    def write(labels, name="train-000.tar"):
+        pairs = [
+            ((f"{row:06}.jpg", encoded(row, "JPEG")), (f"{row:06}.cls", str(label).encode()))
+            for row, label in enumerate(labels)
+        ]
+        return tar_file(dict(chain.from_iterable(pairs)), name)
+
+    return write
+
+
+@pytest.fixture
+def saved_to_disk(tmp_path, encoded):
+    """Return a function that writes a folder as Hugging Face's `save_to_disk` does, with so many files."""
+
+    def write(labels, name="saved/train", class_names=("ant", "bee"), num_files=1, image_column="image"):
+        root = tmp_path / name
+        root.mkdir(parents=True)
+        image_type = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        names = [f"data-{number:05}-of-{num_files:05}.arrow" for number in range(num_files)]
+        for number, file in enumerate(names):
+            rows = range(len(labels))[number::num_files]
+            images = pa.array([{"bytes": encoded(row), "path": None} for row in rows], image_type)
+            table = pa.table(
+                {image_column: images, "label": pa.array([labels[row] for row in rows], pa.int64())}
+            )
+            with pa.ipc.new_stream(root / file, table.schema) as writer:
+                writer.write_table(table)
+        features = {image_column: {"_type": "Image"}, "label": {"names": class_names, "_type": "ClassLabel"}}
+        (root / "dataset_info.json").write_text(json.dumps({"features": features}))
+        state = {"_data_files": [{"filename": file} for file in names], "_split": None}
+        (root / "state.json").write_text(json.dumps(state))
+        return root
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """A real S3 server on this machine, one for all tests."""
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def store(s3_server):
+    """The server without faults; what a test puts there lies below a prefix of its own."""
+    s3_server.faults.clear()
+    yield s3_server
+    s3_server.faults.clear()
+
+
+@pytest.fixture
+def s3(store):
+    """The settings that reach the server."""
+    return S3Config(endpoint_url=store.url)

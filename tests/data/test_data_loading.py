@@ -1,21 +1,16 @@
 import multiprocessing
 import pickle
 import random
+from collections import Counter
 from itertools import chain
 
 import numpy as np
 import pytest
 import torch
 
-from pipeline.data.loading import (
-    GlobalBatchSampler,
-    ImageDataset,
-    SampleKey,
-    set_epoch,
-    train_loader,
-    validation_loader,
-)
-from pipeline.data.sources import UnreadableImageError, open_source
+from pipeline.data.loading import ImageDataset, set_epoch, train_loader, validation_loader
+from pipeline.data.sampling import GlobalBatchSampler, SampleKey
+from pipeline.data.sources import UnreadableImageError, decoded, open_source
 from pipeline.data.transforms import Preprocessing, eval_transform, train_transform
 from pipeline.errors import JobError
 
@@ -48,8 +43,10 @@ def epoch_3(small_plan):
     return batches(small_plan, epoch=3)
 
 
-def sampled(*, rank=0, world_size=1, epoch=0, num_images=50, batch_size=12):
-    sampler = GlobalBatchSampler(num_images, batch_size=batch_size, rank=rank, world_size=world_size, seed=3)
+def sampled(*, rank=0, world_size=1, epoch=0, num_images=50, batch_size=12, repeats=1):
+    sampler = GlobalBatchSampler(
+        num_images, batch_size=batch_size, rank=rank, world_size=world_size, seed=3, repeats=repeats
+    )
     sampler.set_epoch(epoch)
     return list(sampler)
 
@@ -64,6 +61,37 @@ def test_all_workers_together_see_the_batches_of_one(world_size):
 def test_an_incomplete_batch_is_dropped_and_no_image_repeats():
     keys = [key for step in sampled() for key in step]
     assert len(keys) == len(set(keys)) == 48
+
+
+def test_repeats_stay_in_a_batch_and_keep_the_number_of_steps():
+    steps = sampled(repeats=3)
+    assert len(steps) == len(sampled())
+    for step in steps:
+        appearances = Counter(key.position for key in step)
+        assert set(appearances.values()) == {3}
+    assert {key.repeat for key in steps[0]} == {0, 1, 2}
+
+
+def test_workers_share_the_repeats_of_an_image():
+    first, second = (sampled(rank=rank, world_size=2, repeats=2)[0] for rank in (0, 1))
+    assert [key.position for key in first] == [key.position for key in second]
+    assert ({key.repeat for key in first}, {key.repeat for key in second}) == ({0}, {1})
+
+
+def test_a_repeated_image_is_varied_anew(small_plan):
+    loader = train_loader(
+        small_plan,
+        AUGMENT,
+        batch_size=32,
+        rank=0,
+        world_size=1,
+        seed=7,
+        num_loader_workers=0,
+        repeats=2,
+    )
+    images, labels = next(iter(loader))
+    assert torch.equal(labels[::2], labels[1::2])
+    assert not torch.equal(images[::2], images[1::2])
 
 
 def test_every_epoch_has_another_order():
@@ -173,7 +201,8 @@ def test_forked_loader_processes_share_the_bytes_read_before(prepare, parquet_fi
     assert len(next(iter(loader))[1]) == 6
 
 
-def test_an_image_broken_after_the_check_is_named(prepare, image_folder):
+def test_an_image_broken_after_the_check_is_named(prepare, image_folder, monkeypatch):
+    monkeypatch.setattr(decoded, "LIMIT_BYTES", 0)
     root = image_folder("train", cat=2, dog=2)
     plan = prepare(root, image_folder("val", cat=1, dog=1))
     loader = train_loader(plan, PLAIN, batch_size=4, rank=0, world_size=1, seed=0, num_loader_workers=0)

@@ -20,7 +20,7 @@ def test_a_location_must_be_given(location):
     ("location", "way_out"),
     [
         ("builtin:digit", "did you mean 'builtin:digits'?"),
-        ("s3://bucket/data", "copy the data to a local path"),
+        ("gs://bucket/data", "copy the data to a local path or to s3://"),
     ],
 )
 def test_an_unknown_kind_shows_the_way_out(location, way_out):
@@ -36,7 +36,7 @@ def test_a_near_miss_of_a_path_is_suggested(image_folder):
 
 def test_a_file_of_another_kind_is_unsupported(tmp_path):
     (tmp_path / "images.zip").write_bytes(b"PK")
-    assert "images.zip'; name the folder" in only_problem(tmp_path / "images.zip")
+    assert "images.zip'; name the folder or file" in only_problem(tmp_path / "images.zip")
 
 
 def test_an_empty_folder_holds_no_images(tmp_path):

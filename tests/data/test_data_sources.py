@@ -8,12 +8,16 @@ from pipeline.data.sources import UnreadableImageError, arrow_images, check_loca
 from pipeline.errors import RequestError
 
 
-@pytest.fixture(params=["digits", "folder", "parquet"])
-def location(request, image_folder, parquet_file):
+@pytest.fixture(params=["digits", "folder", "parquet", "tar", "saved_to_disk"])
+def location(request, image_folder, parquet_file, tar_samples, saved_to_disk):
     if request.param == "digits":
         return "builtin:digits"
     if request.param == "folder":
         return str(image_folder(cat=3, dog=2))
+    if request.param == "tar":
+        return str(tar_samples([0, 1, 0, 1, 0]))
+    if request.param == "saved_to_disk":
+        return str(saved_to_disk([0, 1, 0, 1, 0]))
     return str(parquet_file([0, 1, 0, 1, 0]))
 
 
@@ -106,14 +110,13 @@ def test_a_pattern_chooses_files(parquet_file):
     assert len(open_source(str(parquet_file([0], name="x.parquet").parent / "data" / "train-*.parquet"))) == 2
 
 
-def test_large_parquet_is_memory_mapped_from_one_cached_file(parquet_file, tmp_path, monkeypatch):
+def test_large_parquet_is_memory_mapped_from_one_cached_file(parquet_file, cache_dir, monkeypatch):
     location = str(parquet_file([0, 1, 0, 1, 0, 1]))
     in_memory = [open_source(location).read(row).tobytes() for row in range(6)]
     monkeypatch.setattr(arrow_images, "IN_MEMORY_LIMIT_BYTES", 0)
-    monkeypatch.setenv("SKIPLINE_CACHE_DIR", str(tmp_path / "cache"))
     sources = open_source(location), open_source(location)
     assert all([source.read(row).tobytes() for row in range(6)] == in_memory for source in sources)
-    assert len(list((tmp_path / "cache" / "images").iterdir())) == 1
+    assert len(list((cache_dir / "images").glob("*.arrow"))) == 1
 
 
 @pytest.mark.parametrize("change", ["add", "remove", "rewrite"])

@@ -6,7 +6,9 @@ import torch
 from PIL import Image
 from timm.data import create_transform
 
+from pipeline.data.random_state import seed_transforms
 from pipeline.data.transforms import Preprocessing, eval_transform, train_transform
+from pipeline.recipe import AugmentationConfig
 
 PREPROCESSING = Preprocessing(32, (0.49, 0.48, 0.45), (0.25, 0.24, 0.26), "bilinear", 0.875)
 
@@ -100,3 +102,38 @@ def test_a_flip_probability_above_one_is_refused():
 def test_an_unknown_crop_is_refused():
     with pytest.raises(ValueError, match=r"crop must be one of .*; got 'middle'"):
         train_transform(PREPROCESSING, crop="middle", flip_probability=0.5)
+
+
+AUGMENTATIONS = {
+    "randaugment": {"policy": "rand-m9-mstd0.5-inc1"},
+    "trivial": {"policy": "trivial"},
+    "augmix": {"policy": "augmix-m3-w3"},
+    "3a": {"policy": "3a"},
+    "jitter": {"color_jitter": 0.4},
+    "erasing": {"erasing": 1.0},
+}
+
+
+def _augmented(image, seed, **augmentation):
+    transform = train_transform(
+        PREPROCESSING, crop="none", flip_probability=0.0, augmentation=AugmentationConfig(**augmentation)
+    )
+    seed_transforms(seed)
+    return transform(image)
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_an_augmentation_changes_images_and_follows_from_the_seed(name, picture):
+    image = picture(0, 32)
+    plain = _augmented(image, 0)
+    varied = [_augmented(image, seed, **AUGMENTATIONS[name]) for seed in range(8)]
+    assert all(one.shape == plain.shape for one in varied)
+    assert len({one.sum().item() for one in varied}) > 1
+    for seed, one in enumerate(varied):
+        assert torch.equal(one, _augmented(image, seed, **AUGMENTATIONS[name]))
+
+
+def test_erasing_leaves_most_of_the_image_as_it_was(picture):
+    image = picture(0, 32)
+    is_kept = (_augmented(image, 0) == _augmented(image, 0, erasing=1.0)).all(dim=0)
+    assert 0.5 < is_kept.float().mean().item() < 1.0

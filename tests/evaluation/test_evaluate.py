@@ -96,6 +96,7 @@ def test_the_profile_table_has_every_profile_once_and_survives_json():
     assert [result.profile for result in table.results if result.trained] == ["FFFF", "TTTT"]
     assert table.num_images == 7
     assert told == list(range(1, 17))
+    assert "moving average" not in table.conditions
     assert ProfileTable.from_json(table.to_json()) == table
 
 
@@ -117,3 +118,14 @@ def test_the_front_of_the_table_is_the_front_of_its_columns():
             for other in table.results
         )
         assert result.is_pareto is not is_beaten
+
+
+def test_a_table_says_whose_weights_it_tells_about_and_which_profiles_were_trained():
+    network = _network(10)
+    trained = network.profiles[:3]
+    table = evaluate_profiles(
+        network, _batches(10), device=CPU, trained=trained, weights="average", latency_runs=2
+    )
+    assert [result.profile for result in table.results if result.trained] == list(map(str, trained))
+    assert table.to_markdown().split("\n")[-1].startswith("weights are a moving average; 7 validation images")
+    assert ProfileTable.from_json(table.to_json()) == table

@@ -1,7 +1,9 @@
 import pytest
+import torch
 
 from pipeline.config import parse_job
 from pipeline.data.plan import prepare_data
+from pipeline.networks import AdaptiveDepthNetwork
 
 VIT = {
     "name": "vit_tiny_patch16_224",
@@ -48,6 +50,26 @@ def tiny_job():
                 },
                 "registry": {"model": "tiny"},
             }
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_vit():
+    """Makes a ViT of small blocks with three classes; equal whenever its depth and stages are."""
+
+    def make(*, depth=8, num_stages=None):
+        torch.manual_seed(0)
+        return AdaptiveDepthNetwork.from_timm(
+            "vit_tiny_patch16_224",
+            num_classes=3,
+            image_size=8,
+            num_stages=num_stages,
+            patch_size=4,
+            depth=depth,
+            embed_dim=8,
+            num_heads=1,
         )
 
     return make

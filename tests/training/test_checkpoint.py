@@ -101,7 +101,7 @@ FILES = ["checkpoint.json", "history.json", "model.safetensors", "optimizer.safe
 @pytest.mark.parametrize("file", FILES)
 def test_a_checkpoint_with_a_missing_file_is_refused_by_name(folder, file):
     (folder / file).unlink()
-    with pytest.raises(CheckpointError, match=rf"{folder} is not: {file} is missing; use another"):
+    with pytest.raises(CheckpointError, match=rf"{folder} is not: {file} is missing; go on from another"):
         load_checkpoint(folder, _state())
 
 

@@ -1,6 +1,7 @@
 """The file that trainings start from, from the driver's step to a real worker."""
 
 import re
+import shutil
 
 import pytest
 import timm
@@ -13,9 +14,10 @@ from pipeline.folder import JobFolder
 from pipeline.preflight import find_problems
 from pipeline.search.record import TrialRecord
 from pipeline.search.trial import TrialSetup, train
-from pipeline.steps import opened
+from pipeline.steps import opened, prepare_teacher
+from pipeline.training.initial_weights import GivenWeights
 from pipeline.training.plan import plan_training
-from pipeline.training.session import build_network
+from pipeline.training.session import build_network, build_teacher
 from pipeline.training.trainer import run_training
 
 KWARGS = {"patch_size": 4, "depth": 4, "embed_dim": 16, "num_heads": 2}
@@ -109,7 +111,7 @@ def test_every_worker_starts_from_the_file_whatever_its_seed(prepared, job, digi
     file = JobFolder(job.folder).initial_weights
     for seed in (0, 1):
         torch.manual_seed(seed)
-        network = build_network(plan_training(job, digits, initial_weights=file))
+        network = build_network(plan_training(job, digits, weights=GivenWeights(initial=file)))
         torch.testing.assert_close(dict(network.backbone.state_dict()), load_file(file), rtol=0, atol=0)
 
 
@@ -117,7 +119,7 @@ def test_every_worker_starts_from_the_file_whatever_its_seed(prepared, job, digi
 def test_a_training_starts_from_the_file(prepared, job, digits, tmp_path):
     prepared()
     file = JobFolder(job.folder).initial_weights
-    plan = plan_training(job.override({"training.lr": 1e-12}), digits, initial_weights=file)
+    plan = plan_training(job.override({"training.lr": 1e-12}), digits, weights=GivenWeights(initial=file))
     result = run_training(plan, name="run", storage=tmp_path, on_progress=lambda _progress: None)
     trained = load_file(result.checkpoint / "model.safetensors")
     for name, value in load_file(file).items():
@@ -133,7 +135,8 @@ def test_a_trial_starts_from_the_file(job, digits, tmp_path, monkeypatch):
 
     monkeypatch.setattr("pipeline.search.trial.build_trainer", stop)
     monkeypatch.setattr("pipeline.search.trial.ReportHistoryCallback", object)
-    setup = TrialSetup(job, job.search, digits, tmp_path, initial_weights=tmp_path / "initial.safetensors")
+    weights = GivenWeights(initial=tmp_path / "initial.safetensors")
+    setup = TrialSetup(job, job.search, digits, tmp_path, weights=weights)
     with pytest.raises(InterruptedError, match="far enough"):
         train(TrialRecord(number=0, trial_id="a", values={}, seed=1), setup)
     assert plans[0].initial_weights == tmp_path / "initial.safetensors"
@@ -162,3 +165,46 @@ def test_a_sound_checkpoint_is_no_problem(job):
 def test_a_misfit_is_found_before_anything_starts(job, key, value, message):
     (problem,) = find_problems(job.override({key: value}))
     assert re.search(message, problem)
+
+
+@pytest.fixture
+def taught(job):
+    """Makes the job with a teacher."""
+
+    def make(checkpoint):
+        teacher = {"name": "vit_tiny_patch16_224", "weights": str(checkpoint), "kwargs": KWARGS}
+        return job.override({"distillation.teacher": teacher, "backbone.pretrained": False})
+
+    return make
+
+
+def _prepare_teacher(job, digits):
+    folder = JobFolder(job.folder)
+    folder.root.mkdir(parents=True)
+    shutil.copy(digits, folder.data_plan)
+    prepare_teacher(job, folder, job.distillation.teacher, Heard())
+    return folder.teacher_weights
+
+
+def test_a_teacher_for_other_classes_is_refused(taught, checkpoint, digits):
+    job = taught(checkpoint)
+    assert find_problems(job) == []
+    with pytest.raises(RequestError, match=r"must predict the job's 10 classes.*lack head.weight, head.bias"):
+        _prepare_teacher(job, digits)
+    assert not JobFolder(job.folder).teacher_weights.exists()
+
+
+def test_a_teacher_whose_weights_are_no_file_is_refused(taught, tmp_path):
+    (problem,) = find_problems(taught(tmp_path / "nothing.pth"))
+    assert problem.startswith("distillation.teacher: pretrained must be true or the path of a checkpoint")
+
+
+def test_a_worker_builds_the_teacher_from_its_file(taught, tmp_path, digits):
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=10, img_size=8, **KWARGS)
+    save_file(model.state_dict(), tmp_path / "ten.safetensors")
+    job = taught(tmp_path / "ten.safetensors")
+    weights = GivenWeights(teacher=_prepare_teacher(job, digits))
+    teacher = build_teacher(plan_training(job, digits, weights=weights), device=torch.device("cpu"))
+    images = torch.rand(2, 3, 8, 8)
+    torch.testing.assert_close(teacher.train()(images), model.eval()(images))
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())

@@ -1,21 +1,14 @@
 import pytest
+import torch
+from torch.nn import functional
 
 from pipeline.config import TrainingConfig
-from pipeline.networks import AdaptiveDepthNetwork
-from pipeline.training.session import build_optimizer, build_scheduler
+from pipeline.training.optimisation import build_criterion, build_optimizer, build_scheduler
 
 
 @pytest.fixture
-def network():
-    return AdaptiveDepthNetwork.from_timm(
-        "vit_tiny_patch16_224",
-        num_classes=3,
-        image_size=8,
-        patch_size=4,
-        depth=4,
-        embed_dim=8,
-        num_heads=1,
-    )
+def network(tiny_vit):
+    return tiny_vit(depth=4)
 
 
 def _rates(network, recipe, updates):
@@ -60,3 +53,56 @@ def test_multistep_multiplies_the_rate_at_its_milestones(network):
 def test_a_learning_rate_depends_on_the_update_alone(network):
     recipe = TrainingConfig(epochs=10, lr=1.0)
     assert _rates(network, recipe, [50])[-1] == _rates(network, recipe, [0, 10, 20, 50])[-1]
+
+
+def test_step_multiplies_the_rate_at_equal_distances(network):
+    recipe = TrainingConfig(epochs=10, lr=1.0, schedule="step", step_epochs=4, decay_rate=0.1)
+    assert _rates(network, recipe, [38, 41, 78, 81]) == pytest.approx([1.0, 0.1, 0.1, 0.01])
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "poly", "tanh"])
+def test_smooth_schedules_end_at_the_smallest_rate(network, schedule):
+    recipe = TrainingConfig(epochs=10, lr=1.0, schedule=schedule, min_lr=0.01)
+    rates = _rates(network, recipe, range(0, 100, 10))
+    assert rates == sorted(rates, reverse=True)
+    assert _rates(network, recipe, [100])[-1] == pytest.approx(0.01)
+
+
+def test_layer_decay_lowers_the_rate_towards_the_stem_for_both_sets_of_norms(network):
+    recipe = TrainingConfig(epochs=1, lr=1.0, layer_decay=0.5)
+    scales = {
+        id(parameter): group["lr_scale"]
+        for group in build_optimizer(network, recipe).param_groups
+        for parameter in group["params"]
+    }
+    parameters = dict(network.named_parameters())
+    names = ("backbone.patch_embed.proj.weight", "backbone.blocks.0.norm1.weight", "backbone.head.weight")
+    stem, first, head = (scales[id(parameters[name])] for name in names)
+    assert stem < first < head == 1.0
+    assert scales[id(parameters["skip_norms.blocks.0.norm1.weight"])] == first
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lamb", "lion", "muon"])
+def test_optimisers_are_those_of_timm_by_name(network, optimizer):
+    recipe = TrainingConfig(epochs=1, optimizer=optimizer)
+    assert type(build_optimizer(network, recipe)).__name__.lower() == optimizer
+
+
+def test_further_arguments_reach_the_optimiser(network):
+    recipe = TrainingConfig(epochs=1, optimizer="adamw", optimizer_kwargs={"betas": [0.8, 0.95]})
+    assert list(build_optimizer(network, recipe).defaults["betas"]) == [0.8, 0.95]
+
+
+def test_bce_asks_of_every_class_whether_it_is_there():
+    logits, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
+    loss = build_criterion(TrainingConfig(epochs=1, loss="bce"), is_smoothed=False)(logits, labels)
+    by_hand = functional.binary_cross_entropy_with_logits(logits, functional.one_hot(labels, 3).float())
+    assert loss.item() == pytest.approx(by_hand.item())
+
+
+@pytest.mark.parametrize(("is_smoothed", "smoothing"), [(True, 0.0), (False, 0.2)])
+def test_labels_are_smoothed_once(is_smoothed, smoothing):
+    logits, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
+    criterion = build_criterion(TrainingConfig(epochs=1, label_smoothing=0.2), is_smoothed=is_smoothed)
+    by_hand = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+    assert criterion(logits, labels).item() == pytest.approx(by_hand.item())

@@ -1,31 +1,25 @@
 """The step's loss and gradient, against the same put together from plain passes."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
-from pipeline.networks import AdaptiveDepthNetwork, DepthProfile
-from pipeline.recipe import DistillationConfig
+from pipeline.networks import DepthProfile
+from pipeline.recipe import DistillationConfig, TeacherConfig
 from pipeline.training.distillation import distillation_loss, feature_loss, unlearnt_share
 from pipeline.training.step import SelfDistillation
+from pipeline.training.teacher import Teacher
 
 IMAGES, LABELS = torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 0])
 BASE, BETWEEN = DepthProfile("TTTT"), DepthProfile("FTFT")
 
 
 @pytest.fixture
-def network():
-    torch.manual_seed(0)
-    return AdaptiveDepthNetwork.from_timm(
-        "vit_tiny_patch16_224",
-        num_classes=3,
-        image_size=8,
-        patch_size=4,
-        depth=8,
-        embed_dim=8,
-        num_heads=1,
-    )
+def network(tiny_vit):
+    return tiny_vit()
 
 
 def _step(network, criterion=None, **rule):
@@ -70,6 +64,20 @@ def test_features_are_compared_stage_by_stage(network):
     pooled = [[network.pool_state(state) for state in traces[one].stages] for one in network.extremes]
     extra = with_features(IMAGES, LABELS, [BASE]) - without(IMAGES, LABELS, [BASE])
     assert extra.item() == pytest.approx(0.5 * 2.0 * feature_loss(pooled[1], pooled[0]).item(), rel=1e-2)
+
+
+def test_a_teacher_from_outside_shares_the_super_nets_loss_and_is_no_part_of_the_step(network):
+    seen, wanted = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), ((0.4, 0.4, 0.4), (0.2, 0.2, 0.2))
+    model = copy.deepcopy(network.backbone)
+    teacher = Teacher(model, seen=seen, wanted=wanted)
+    rule = DistillationConfig(teacher=TeacherConfig(name="vit_tiny_patch16_224", share=0.25), temperature=2.0)
+    step = SelfDistillation(network, rule, nn.CrossEntropyLoss(), teacher)
+    full, base = network(IMAGES), network(IMAGES, "base")
+    taught = distillation_loss(full, model((IMAGES * 0.5 + 0.5 - 0.4) / 0.2), temperature=2.0)
+    by_parts = 0.5 * (0.75 * functional.cross_entropy(full, LABELS) + 0.25 * taught)
+    by_parts += 0.5 * distillation_loss(base, full, temperature=2.0)
+    assert step(IMAGES, LABELS, [BASE]).item() == pytest.approx(by_parts.item(), rel=1e-5)
+    assert {name.split(".")[0] for name, _ in step.named_parameters()} == {"network"}
 
 
 def _gradients(network):

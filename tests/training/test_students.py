@@ -2,7 +2,7 @@ import pytest
 
 from pipeline.networks import DepthProfile
 from pipeline.recipe import DistillationConfig
-from pipeline.training.students import StudentSchedule
+from pipeline.training.students import StudentSchedule, trained_profiles
 
 PROFILES = DepthProfile.enumerate(3)
 BASE = PROFILES[-1]
@@ -41,3 +41,11 @@ def test_an_update_draws_the_same_whenever_it_is_asked():
 
 def test_a_network_with_one_skippable_stage_has_no_depth_between():
     assert set(_draws(profiles=DepthProfile.enumerate(1), students="sampled")) == {(DepthProfile("T"),)}
+
+
+@pytest.mark.parametrize(
+    ("students", "trained"),
+    [("base", (PROFILES[0], BASE)), ("base_and_sampled", PROFILES), ("sampled", PROFILES)],
+)
+def test_which_profiles_are_trained_follows_from_the_students(students, trained):
+    assert trained_profiles(PROFILES, DistillationConfig(students=students)) == trained

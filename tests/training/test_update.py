@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from pipeline.config import TrainingConfig
-from pipeline.networks import AdaptiveDepthNetwork
 from pipeline.recipe import DistillationConfig
 from pipeline.training.optimisation import build_optimizer
 from pipeline.training.step import SelfDistillation
@@ -17,28 +16,9 @@ CPU = torch.device("cpu")
 IMAGES, LABELS = torch.rand(8, 3, 8, 8), torch.tensor([0, 1, 2, 0, 2, 1, 0, 1])
 
 
-@pytest.fixture(scope="module")
-def start():
-    torch.manual_seed(0)
-    return AdaptiveDepthNetwork.from_timm(
-        "vit_tiny_patch16_224", num_classes=3, image_size=8, patch_size=4, depth=8, embed_dim=8, num_heads=1
-    )
-
-
-@pytest.fixture(scope="module")
-def small_start():
-    """Little to compile."""
-    torch.manual_seed(0)
-    return AdaptiveDepthNetwork.from_timm(
-        "vit_tiny_patch16_224",
-        num_classes=3,
-        image_size=8,
-        num_stages=1,
-        patch_size=4,
-        depth=2,
-        embed_dim=8,
-        num_heads=1,
-    )
+@pytest.fixture
+def start(tiny_vit):
+    return tiny_vit()
 
 
 def _updater(start, *, compiled=False, **recipe):
@@ -80,9 +60,10 @@ def test_the_way_of_computing_changes_nothing(start, settings):
 # torch's compiler looks at gradients that are not there yet.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.parametrize("passes", ["joint", "sequential"])
-def test_a_compiled_step_gives_the_same_weights(small_start, passes):
-    expected, _ = _updated(small_start)
-    weights, _ = _updated(small_start, compiled=True, passes=passes)
+def test_a_compiled_step_gives_the_same_weights(tiny_vit, passes):
+    small = tiny_vit(depth=2, num_stages=1)
+    expected, _ = _updated(small)
+    weights, _ = _updated(small, compiled=True, passes=passes)
     torch.testing.assert_close(weights, expected, rtol=1e-4, atol=1e-5)
 
 

@@ -1,11 +1,12 @@
-"""Where images come from: scikit-learn's digits, image folders, Parquet files; one file a kind."""
+"""Where images come from: digits, image folders, Parquet and tar files, saved data sets; one file a kind."""
 
-from pipeline.data.sources.base import UNKNOWN_LABEL, ImageSource, UnreadableImageError
+from pipeline.data.sources.base import UNKNOWN_LABEL, Images, ImageSource, UnreadableImageError
 from pipeline.data.sources.locations import check_location, open_source, resolve_location
 
 __all__ = [
     "UNKNOWN_LABEL",
     "ImageSource",
+    "Images",
     "UnreadableImageError",
     "check_location",
     "open_source",

@@ -7,18 +7,19 @@ one copy of it.
 
 import bisect
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-IN_MEMORY_LIMIT_BYTES = 1 << 30
-"""Parquet files that are larger together go through the cache folder; chosen: eight ranks then hold 8 GiB."""
+from pipeline.data.cache import cache_folder, write_once
+
+IN_MEMORY_LIMIT_BYTES = 1 << 27
+"""Parquet files that are larger together go through the cache folder; chosen: eight ranks then hold 1 GiB."""
 
 
 class ArrowImages:
@@ -49,9 +50,8 @@ def load_images(files: Sequence[Path], fingerprint: str) -> ArrowImages:
     """
     if sum(file.stat().st_size for file in files) <= IN_MEMORY_LIMIT_BYTES:
         return ArrowImages([chunk for file in files for chunk in _image_chunks(file)])
-    cached = _cache_folder() / f"{_cache_key(files, fingerprint)}.arrow"
-    if not cached.exists():
-        _write_arrow_file(files, cached)
+    cached = cache_folder("images") / f"{_cache_key(files, fingerprint)}.arrow"
+    write_once(cached, lambda file: _write_images(files, file))
     table = pa.ipc.open_file(pa.memory_map(str(cached))).read_all()
     return ArrowImages(table["bytes"].chunks)
 
@@ -64,27 +64,14 @@ def _image_chunks(file: Path) -> Iterator[pa.Array]:
                 yield pc.struct_field(chunk, "bytes")
 
 
-def _write_arrow_file(files: Sequence[Path], target: Path) -> None:
-    """Write all image bytes to `target`, whole or not at all, whoever else does the same."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+def _write_images(files: Sequence[Path], target: IO[bytes]) -> None:
+    """Write all image bytes of Parquet files as one Arrow file."""
     schema = pa.schema([("bytes", pa.large_binary())])
-    with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".part", delete=False) as part:
-        try:
-            with pa.ipc.new_file(part, schema) as writer:
-                for chunk in (chunk for file in files for chunk in _image_chunks(file)):
-                    writer.write_batch(pa.record_batch([chunk.cast(pa.large_binary())], schema=schema))
-            part.flush()
-            os.replace(part.name, target)  # noqa: PTH105 - the open file has a name, not a Path
-        except BaseException:
-            Path(part.name).unlink(missing_ok=True)
-            raise
+    with pa.ipc.new_file(target, schema) as writer:
+        for chunk in (chunk for file in files for chunk in _image_chunks(file)):
+            writer.write_batch(pa.record_batch([chunk.cast(pa.large_binary())], schema=schema))
 
 
 def _cache_key(files: Sequence[Path], fingerprint: str) -> str:
     """Return a file name of its own for these files in this state."""
     return hashlib.sha256("\0".join([*map(str, files), fingerprint]).encode()).hexdigest()[:32]
-
-
-def _cache_folder() -> Path:
-    """Return `$SKIPLINE_CACHE_DIR`, or `~/.cache/skipline`; what lies there may be deleted between jobs."""
-    return Path(os.environ.get("SKIPLINE_CACHE_DIR") or Path.home() / ".cache" / "skipline") / "images"

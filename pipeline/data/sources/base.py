@@ -17,7 +17,18 @@ class UnreadableImageError(JobError):
     """An image that cannot be decoded; the message names its file or row and the decoder's reason."""
 
 
-class ImageSource(Protocol):
+class Images(Protocol):
+    """Images by row number."""
+
+    def read(self, row: int) -> Image.Image:
+        """Return the image decoded to RGB.
+
+        Raises:
+            UnreadableImageError: If it is missing or cannot be decoded.
+        """
+
+
+class ImageSource(Images, Protocol):
     """Images with labels, asked by row number.
 
     A source pickles to its location alone and is opened anew where it is unpickled, so image bytes never
@@ -48,13 +59,6 @@ class ImageSource(Protocol):
 
     def load(self) -> None:
         """Bring all images within reach of this process and of those forked from it, as `read` else does."""
-
-    def read(self, row: int) -> Image.Image:
-        """Return the image decoded to RGB.
-
-        Raises:
-            UnreadableImageError: If it is missing or cannot be decoded.
-        """
 
     def where(self, row: int) -> str:
         """Return the file or row a person has to look at, such as `train.parquet row 12`."""

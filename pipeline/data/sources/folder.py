@@ -9,11 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from pipeline.data.file_kinds import IMAGE_SUFFIXES
 from pipeline.data.sources.base import UnreadableImageError, decode_image
 from pipeline.data.sources.fingerprints import file_facts, fingerprint_of
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
-"""Source: torchvision.datasets.folder.IMG_EXTENSIONS, a superset of timm's."""
 
 _SPLIT_NAMES = frozenset({"train", "training", "val", "valid", "validation", "test"})
 

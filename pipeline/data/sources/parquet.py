@@ -1,11 +1,13 @@
 """Parquet in the Hugging Face layout: `image` a struct with `bytes`, `label` an integer or a string.
 
-Labels are read alone at once; image bytes only when the first image is asked for, see `arrow_images`.
+Labels are read alone when they are asked for, which workers never do; image bytes when the first image is,
+see `arrow_images`.
 """
 
 import bisect
 import json
 import threading
+from collections.abc import Mapping
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -13,14 +15,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
 from pipeline.data.sources.arrow_images import ArrowImages, load_images
-from pipeline.data.sources.base import UNKNOWN_LABEL, UnreadableImageError, decode_image
+from pipeline.data.sources.base import UnreadableImageError, decode_image
 from pipeline.data.sources.fingerprints import file_facts, fingerprint_of
-from pipeline.data.sources.parquet_files import find_parquet_files, label_kind
+from pipeline.data.sources.labels import index_labels, raw_label_text
+from pipeline.data.sources.parquet_files import label_kind
+from pipeline.data.sources.shard_files import find_shards
 
 _LOAD_LOCK = threading.Lock()
 
@@ -37,17 +40,20 @@ class ParquetSource:
 
     def __init__(self, location: str) -> None:
         self.location = location
-        self._files = find_parquet_files(Path(location))
-        columns = [_label_column(file) for file in self._files]
-        self._ends = list(accumulate(len(column) for column in columns))
-        self._raw_labels = pa.chunked_array(
-            [chunk for column in columns for chunk in column.chunks], columns[0].type
-        )
-        declared = _declared_class_names(self._files[0])
-        self.class_names, self.labels = _classes(self._raw_labels, declared)
+        self._files = find_shards(Path(location), ".parquet")
 
     def __reduce__(self) -> tuple[type["ParquetSource"], tuple[str]]:
         return ParquetSource, (self.location,)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of every class the files declare, else of every label."""
+        return self._classes[0]
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Index into `class_names` a row, or `UNKNOWN_LABEL`; shape (rows,)."""
+        return self._classes[1]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -56,12 +62,11 @@ class ParquetSource:
 
     def __len__(self) -> int:
         """Return the number of rows of all files."""
-        return len(self._raw_labels)
+        return self._ends[-1]
 
     def raw_label(self, row: int) -> str:
         """Return the label as it stands in the file: `null`, `7`, `'cat'`."""
-        value = self._raw_labels[row].as_py()
-        return "null" if value is None else repr(value)
+        return raw_label_text(self._raw_labels, row)
 
     def load(self) -> None:
         """Hold the image bytes of all files, in memory or memory mapped."""
@@ -84,6 +89,23 @@ class ParquetSource:
         start = self._ends[index - 1] if index else 0
         return f"{self._files[index].name} row {row - start}"
 
+    @cached_property
+    def _raw_labels(self) -> pa.ChunkedArray:
+        """The labels of all files, as they stand there."""
+        columns = [_label_column(file) for file in self._files]
+        return pa.chunked_array([chunk for column in columns for chunk in column.chunks], columns[0].type)
+
+    @cached_property
+    def _classes(self) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+        """Class names and every row's index into them."""
+        declared = declared_class_names(pq.read_schema(self._files[0]).metadata)
+        return index_labels(self._raw_labels, declared)
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        """Number of rows up to the end of each file."""
+        return list(accumulate(pq.read_metadata(file).num_rows for file in self._files))
+
     def _images(self) -> ArrowImages:
         """Return the image bytes, loaded by the first of many threads that asks."""
         if (images := self.__dict__.get("_loaded")) is None:
@@ -100,24 +122,10 @@ def _label_column(file: Path) -> pa.ChunkedArray:
     return column.cast(pa.int64() if label_kind(column.type) == "integer" else pa.string())
 
 
-def _declared_class_names(file: Path) -> tuple[str, ...] | None:
-    """Return the names of a Hugging Face `ClassLabel`, None where the file declares none."""
-    metadata = pq.read_schema(file).metadata or {}
+def declared_class_names(metadata: Mapping[bytes, bytes] | None) -> tuple[str, ...] | None:
+    """Return the names of a Hugging Face `ClassLabel`, None where a schema's metadata declares none."""
     try:
-        names = json.loads(metadata[b"huggingface"])["info"]["features"]["label"]["names"]
+        names = json.loads((metadata or {})[b"huggingface"])["info"]["features"]["label"]["names"]
     except (KeyError, TypeError, ValueError):
         return None
     return tuple(map(str, names))
-
-
-def _classes(
-    raw_labels: pa.ChunkedArray, declared: tuple[str, ...] | None
-) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
-    """Return class names and the index of every row's class, `UNKNOWN_LABEL` for none."""
-    if declared is not None and pa.types.is_integer(raw_labels.type):
-        labels = raw_labels.fill_null(UNKNOWN_LABEL).to_numpy()
-        is_known = (labels >= 0) & (labels < len(declared))
-        return declared, np.where(is_known, labels, UNKNOWN_LABEL)
-    values = pa.array(sorted(set(pc.unique(raw_labels).to_pylist()) - {None}), raw_labels.type)
-    indices = pc.index_in(raw_labels, value_set=values).fill_null(UNKNOWN_LABEL)
-    return tuple(map(str, values.to_pylist())), indices.to_numpy().astype(np.int64)

@@ -1,35 +1,17 @@
-"""Which Parquet files a location means, and the check of their footers."""
+"""The check of Parquet files: readable footers, the right columns, one part of a data set."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-# Hugging Face: train-00000-of-00002[-hash].parquet
-_SPLIT_OF_A_SHARD = re.compile(r"^(.+)-\d{5}-of-\d{5}")
-
-
-def find_parquet_files(path: Path) -> list[Path]:
-    """Return the file itself, the .parquet files directly in a folder, or those a pattern matches; sorted."""
-    if path.is_dir():
-        found = path.glob("*.parquet")
-    elif is_pattern(path):
-        found = path.parent.glob(path.name)
-    else:
-        return [path] if path.suffix == ".parquet" and path.exists() else []
-    return sorted(file for file in found if file.suffix == ".parquet" and not file.name.startswith("."))
-
-
-def is_pattern(path: Path) -> bool:
-    """Return whether the last part of a path stands for several files."""
-    return not path.exists() and any(letter in path.name for letter in "*?[")
+from pipeline.data.file_kinds import mixed_parts
 
 
 def check_parquet(files: Sequence[Path]) -> list[str]:
     """Return what keeps files from being images in the Hugging Face layout; reads their footers only."""
-    problems = _mixed_splits(files)
+    problems = mixed_parts(files)
     label_kinds: set[str | None] = set()
     num_rows = 0
     for file in files:
@@ -39,7 +21,7 @@ def check_parquet(files: Sequence[Path]) -> list[str]:
         except (OSError, pa.ArrowInvalid) as err:
             problems.append(f"data must be readable Parquet, {str(file)!r} is not ({err}); write it again")
             continue
-        problems += _schema_problems(file, schema)
+        problems += schema_problems(file, schema)
         label_kinds.add(label_kind(schema.field("label").type) if "label" in schema.names else None)
         num_rows += rows
     return problems or _joint_problems(files[0].parent, label_kinds, num_rows)
@@ -58,7 +40,7 @@ def _joint_problems(folder: Path, label_kinds: set[str | None], num_rows: int) -
     return []
 
 
-def _schema_problems(file: Path, schema: pa.Schema) -> list[str]:
+def schema_problems(file: Path, schema: pa.Schema) -> list[str]:
     """Return one message a column that is missing or of the wrong type."""
     problems = []
     image = schema.field("image").type if "image" in schema.names else None
@@ -80,19 +62,6 @@ def _column_text(schema: pa.Schema, name: str) -> str:
     if name in schema.names:
         return f"{name} of type {schema.field(name).type}"
     return f"only the columns {', '.join(schema.names)}"
-
-
-def _mixed_splits(files: Sequence[Path]) -> list[str]:
-    """Return a message where shards of training and test images would be read as one data set."""
-    splits = {match[1]: file for file in files if (match := _SPLIT_OF_A_SHARD.match(file.name))}
-    if len(splits) < 2:
-        return []
-    folder = files[0].parent
-    split = "train" if "train" in splits else min(splits)
-    return [
-        f"Parquet files that are read together must be one part of a data set, {str(folder)!r} holds "
-        f"{', '.join(splits)}; write a pattern such as {str(folder / f'{split}-*.parquet')!r}"
-    ]
 
 
 def label_kind(type_: pa.DataType) -> str | None:

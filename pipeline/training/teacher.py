@@ -1,0 +1,70 @@
+"""A trained network from outside that teaches the super-net."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import load_file
+from timm.data import resolve_data_config
+from torch import Tensor, nn
+
+from pipeline.networks import NetworkDescription
+from pipeline.networks.backbone import create_backbone
+
+Colours = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class TeacherPlan:
+    """What every worker needs to build the teacher.
+
+    Attributes:
+        network: Of any timm class; it keeps its depth.
+        weights: File of all its weights, readable by every worker.
+    """
+
+    network: NetworkDescription
+    weights: Path
+
+    def build(self, *, mean: Colours, std: Colours) -> "Teacher":
+        """Return the teacher for images that were normalised with this mean and standard deviation."""
+        model = create_backbone(self.network)
+        model.load_state_dict(load_file(self.weights))
+        published = timm.get_pretrained_cfg(self.network.backbone)
+        own = resolve_data_config(pretrained_cfg=published.to_dict())
+        return Teacher(model, seen=(mean, std), wanted=(tuple(own["mean"]), tuple(own["std"])))
+
+
+class Teacher(nn.Module):
+    """A network that predicts and never learns.
+
+    Args:
+        model: Takes images of the job's size and predicts its classes.
+        seen: Mean and standard deviation that images come normalised with.
+        wanted: Those that the model was trained with.
+    """
+
+    def __init__(
+        self, model: nn.Module, *, seen: tuple[Colours, Colours], wanted: tuple[Colours, Colours]
+    ) -> None:
+        super().__init__()
+        self.model = model.requires_grad_(False).eval()
+        (mean, std), (own_mean, own_std) = _columns(seen), _columns(wanted)
+        self.scale = nn.Buffer(std / own_std)
+        self.shift = nn.Buffer((mean - own_mean) / own_std)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits in float32, shape (B, classes), of normalised images (B, 3, height, width)."""
+        logits: Tensor = self.model(images * self.scale + self.shift)
+        return logits.float()
+
+    def train(self, mode: bool = True) -> "Teacher":  # noqa: ARG002
+        """Stay in evaluation mode."""
+        return self
+
+
+def _columns(pair: tuple[Colours, Colours]) -> tuple[Tensor, Tensor]:
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in pair)
+    return mean, std

@@ -1,0 +1,136 @@
+"""A real S3 server on this machine, moto's, that can be told to refuse requests and to cut connections."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from unittest import mock
+
+import boto3
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+BUCKET = "images"
+SLOW_DOWN = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Reduce your rate.</Message></Error>"
+
+
+@dataclass
+class Faults:
+    """Which downloads go wrong; every n-th, so that a test does not depend on chance.
+
+    Attributes:
+        refuse_every: Every n-th download is answered by 503; 0 for none.
+        cut_every: The connection of every n-th download is cut after half of its bytes; 0 for none.
+        served: Downloads by status or `cut`.
+    """
+
+    refuse_every: int = 0
+    cut_every: int = 0
+    served: Counter = field(default_factory=Counter)
+    _count: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def clear(self):
+        """Let everything go well from now on."""
+        self.refuse_every = self.cut_every = self._count = 0
+        self.served.clear()
+
+    def next_fault(self):
+        """Return what happens to the next download: `503`, `cut` or nothing."""
+        with self._lock:
+            self._count += 1
+            if self.refuse_every and self._count % self.refuse_every == 0:
+                return "503"
+            return "cut" if self.cut_every and self._count % self.cut_every == 0 else ""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server."""
+
+    url: str
+    faults: Faults
+
+    def client(self):
+        """Return a client of its own for a test to put objects with."""
+        return boto3.client("s3", endpoint_url=self.url, region_name="us-east-1")
+
+    def upload(self, root: Path, prefix: str) -> str:
+        """Put all files below a folder, or one file, under a prefix; returns the location."""
+        client = self.client()
+        files = [root] if root.is_file() else [path for path in root.rglob("*") if path.is_file()]
+        for path in files:
+            name = path.name if root.is_file() else path.relative_to(root).as_posix()
+            client.put_object(Bucket=BUCKET, Key=f"{prefix}/{name}", Body=path.read_bytes())
+        return f"s3://{BUCKET}/{prefix}"
+
+
+class _Quiet(WSGIRequestHandler):
+    def log(self, *_):
+        pass
+
+
+class _Faulty:
+    """The application with faults put before it."""
+
+    def __init__(self, app, faults):
+        self._app = app
+        self._faults = faults
+
+    def __call__(self, environ, start_response):
+        path = environ["PATH_INFO"].strip("/")
+        if environ["REQUEST_METHOD"] != "GET" or "/" not in path:
+            return self._app(environ, start_response)
+        fault = self._faults.next_fault()
+        self._faults.served[fault or "whole"] += 1
+        if fault == "503":
+            start_response("503 Slow Down", [("Content-Type", "application/xml")])
+            return [SLOW_DOWN]
+        body = self._app(environ, start_response)
+        return _cut(body, environ["werkzeug.socket"]) if fault == "cut" else body
+
+
+def _cut(body, connection):
+    content = b"".join(body)
+    yield content[: len(content) // 2]
+    connection.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def running() -> Iterator[Server]:
+    """Serve one empty bucket on a free port of this machine; credentials are in the environment meanwhile."""
+    credentials = {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "very-secret",
+        "AWS_CONFIG_FILE": "/dev/null",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    faults = Faults()
+    app = _Faulty(DomainDispatcherApplication(create_backend_app), faults)
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    with mock.patch.dict(os.environ, credentials):
+        thread.start()
+        running_server = Server(f"http://127.0.0.1:{server.port}", faults)
+        running_server.client().create_bucket(Bucket=BUCKET)
+        try:
+            yield running_server
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+
+if __name__ == "__main__":
+    # For benchmarks: a server in a process of its own, until it is ended; its address is the first line.
+    with running() as lasting:
+        sys.stdout.write(f"{lasting.url}\n")
+        sys.stdout.flush()
+        signal.pause()
