@@ -2,12 +2,13 @@
 #   make demo   run the whole pipeline on the built-in digits
 #   make test   run the tests
 #   make lint   format check, lint, types
+#   make bench  measure, print ratios and append them to tests/benchmarks/RESULTS.md (half an hour)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test lint format clean
+.PHONY: install demo test lint bench format clean
 .DEFAULT_GOAL := test
 
 install: $(INSTALLED)
@@ -30,6 +31,13 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# Those that run in minutes and need no other data than they make; in order, one after the other. Threads that wait
+# sleep, so that CPU time is work.
+BENCHMARKS := step_against_textbook step_against_two_networks step_memory evaluation_tree ddp ray_overhead
+
+bench: $(INSTALLED)
+	for name in $(BENCHMARKS); do OMP_WAIT_POLICY=passive $(BIN)/python -m tests.benchmarks.$$name || exit 1; done
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix

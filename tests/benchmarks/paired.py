@@ -1,7 +1,8 @@
 """Two ways of doing the same thing, timed in turns: the ratio is what counts on machines that are shared.
 
 Every round runs one after the other, in an order that changes from round to round, so that drift of the
-machine's speed falls on both. The spread of the rounds' ratios says how far the median can be trusted.
+machine's speed falls on both. The spread of the rounds' ratios says how far the median can be trusted. CPU
+seconds are counted beside: other work on the machine lengthens a round, but hardly the time on its cores.
 """
 
 import json
@@ -18,9 +19,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "RESULTS.md"
-JSON_FOLDER = HERE.parents[1] / "build" / "benchmarks"
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "tests" / "benchmarks" / "RESULTS.md"
+JSON_FOLDER = ROOT / "build" / "benchmarks"
 
 ROUNDS = 7
 """Chosen: a median of seven stands three rounds that another process has spoilt."""
@@ -36,6 +37,8 @@ class Comparison:
         other: Label of the second way.
         ours_s: Seconds of the first way, one number a round.
         other_s: Seconds of the second way, likewise.
+        ours_cpu_s: CPU seconds of this process, all its threads, likewise; empty where they mean nothing.
+        other_cpu_s: Those of the second way.
     """
 
     name: str
@@ -43,11 +46,18 @@ class Comparison:
     other: str
     ours_s: tuple[float, ...]
     other_s: tuple[float, ...]
+    ours_cpu_s: tuple[float, ...] = ()
+    other_cpu_s: tuple[float, ...] = ()
 
     @property
     def ratios(self) -> tuple[float, ...]:
         """How many times faster ours was, round by round; above 1 ours is faster."""
         return tuple(b / a for a, b in zip(self.ours_s, self.other_s, strict=True))
+
+    @property
+    def cpu_ratios(self) -> tuple[float, ...]:
+        """How many times fewer CPU seconds ours took, round by round."""
+        return tuple(b / a for a, b in zip(self.ours_cpu_s, self.other_cpu_s, strict=True))
 
     def row(self) -> list[str]:
         """Return the text cells of `COLUMNS`."""
@@ -56,11 +66,17 @@ class Comparison:
             f"{self.ours}: {statistics.median(self.ours_s) * 1000:.1f}",
             f"{self.other}: {statistics.median(self.other_s) * 1000:.1f}",
             f"{statistics.median(self.ratios):.2f}",
-            f"{min(self.ratios):.2f} to {max(self.ratios):.2f}",
+            _spread(self.ratios),
+            f"{statistics.median(self.cpu_ratios):.2f}" if self.cpu_ratios else "",
+            _spread(self.cpu_ratios),
         ]
 
 
-COLUMNS = ("comparison", "ours (ms)", "other (ms)", "times faster", "spread")
+COLUMNS = ("comparison", "ours (ms)", "other (ms)", "times faster", "spread", "by CPU time", "spread")
+
+
+def _spread(ratios: Sequence[float]) -> str:
+    return f"{min(ratios):.2f} to {max(ratios):.2f}" if ratios else ""
 
 
 def compare(
@@ -71,7 +87,7 @@ def compare(
     rounds: int = ROUNDS,
     warmup: int = 1,
 ) -> Comparison:
-    """Time two ways in turns.
+    """Time two ways in turns, and say at once what came out.
 
     Args:
         name: What is compared.
@@ -83,18 +99,23 @@ def compare(
     for _ in range(warmup):
         ours[1]()
         other[1]()
-    ours_s, other_s = [], []
+    ours_times, other_times = [], []
     for number in range(rounds):
-        pair = [(ours[1], ours_s), (other[1], other_s)]
-        for call, times_s in pair if number % 2 == 0 else reversed(pair):
-            times_s.append(_seconds(call))
-    return Comparison(name, ours[0], other[0], tuple(ours_s), tuple(other_s))
+        pair = [(ours[1], ours_times), (other[1], other_times)]
+        for call, times in pair if number % 2 == 0 else reversed(pair):
+            times.append(_seconds(call))
+    ours_s, ours_cpu_s = zip(*ours_times, strict=True)
+    other_s, other_cpu_s = zip(*other_times, strict=True)
+    comparison = Comparison(name, ours[0], other[0], ours_s, other_s, ours_cpu_s, other_cpu_s)
+    Console(width=140).print(" | ".join(comparison.row()), style="dim", highlight=False)
+    return comparison
 
 
-def _seconds(call: Callable[[], object]) -> float:
-    start_s = time.perf_counter()
+def _seconds(call: Callable[[], object]) -> tuple[float, float]:
+    """Return how long a call takes, and how many CPU seconds this process spends on it."""
+    start_s, start_cpu_s = time.perf_counter(), time.process_time()
     call()
-    return time.perf_counter() - start_s
+    return time.perf_counter() - start_s, time.process_time() - start_cpu_s
 
 
 def publish(title: str, command: str, comparisons: Sequence[Comparison], notes: Sequence[str] = ()) -> None:
@@ -122,7 +143,9 @@ def publish(title: str, command: str, comparisons: Sequence[Comparison], notes: 
         "commit": commit,
         "command": command,
         "machine": machine(),
-        "comparisons": [{**asdict(item), "ratios": item.ratios} for item in comparisons],
+        "comparisons": [
+            {**asdict(item), "ratios": item.ratios, "cpu_ratios": item.cpu_ratios} for item in comparisons
+        ],
         "notes": list(notes),
     }
     (JSON_FOLDER / f"{title.lower().replace(' ', '-')}.json").write_text(json.dumps(record, indent=1))
@@ -141,7 +164,7 @@ def render(
     """Return the section for RESULTS.md."""
     lines = ["", f"## {title} ({date})", "", f"`{command}` at {commit}, {machine()}."]
     if comparisons:
-        lines += ["", f"| {' | '.join(COLUMNS)} |", "| --- | --- | --- | ---: | ---: |"]
+        lines += ["", f"| {' | '.join(COLUMNS)} |", "| --- | --- | --- | ---: | ---: | ---: | ---: |"]
         lines += [f"| {' | '.join(comparison.row())} |" for comparison in comparisons]
     if notes:
         lines += ["", *(f"- {note}" for note in notes)]
@@ -149,13 +172,23 @@ def render(
 
 
 def machine() -> str:
-    """Return what the numbers were taken on."""
+    """Return what the numbers were taken on, and whether its threads sleep or spin where they wait."""
     names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     model = names[0].partition(":")[2].strip() if names else platform.processor()
-    return f"{len(os.sched_getaffinity(0))} CPU cores ({model})"
+    policy = os.environ.get("OMP_WAIT_POLICY")
+    waiting = f", OMP_WAIT_POLICY={policy}" if policy else ""
+    return f"{len(os.sched_getaffinity(0))} CPU cores ({model}){waiting}"
 
 
 def current_commit() -> str:
-    """Return the short hash of the commit that is measured, marked where the tree differs from it."""
-    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
-    return subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=True).stdout.strip()
+    """Return the short hash of the commit that is measured, marked where the tree differs from it.
+
+    RESULTS.md may differ: it is what the benchmark before has written.
+    """
+    commit = _git("rev-parse", "--short", "HEAD").stdout.strip()
+    changes = _git("status", "--porcelain", "--", ":/", f":(exclude,top){RESULTS.relative_to(ROOT)}").stdout
+    return f"{commit}-dirty" if changes else commit
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -72,6 +72,15 @@ def test_top5_needs_more_than_five_classes(num_classes, has_top5):
     assert all((result.top5 is not None) is has_top5 for result in results.values())
 
 
+def test_bf16_casts_every_weight_once_for_all_profiles_and_batches():
+    network, batches = _network(10), _batches(10)
+    kernels = [list(parameter.shape) for parameter in network.parameters() if parameter.ndim == 4]
+    with torch.profiler.profile(record_shapes=True) as profiler:
+        count_profiles(network, batches, network.profiles, device=CPU, precision="bf16")
+    casts = [event.input_shapes[0] for event in profiler.events() if event.name == "aten::_to_copy"]
+    assert sum(shape in kernels for shape in casts) == len(kernels)
+
+
 def test_accuracy_of_no_image_is_refused():
     network = _network(3)
     totals = count_profiles(network, [], network.extremes, device=CPU, precision="float32")
