@@ -9,7 +9,7 @@ from ray import tune
 from ray.tune import RunConfig
 
 from pipeline.search.record import TrialRecord, history_from_json
-from pipeline.search.trial import HISTORY, TRIAL_RESOURCES, TrialSetup, run_name, run_trial
+from pipeline.search.trial import FAILURE, HISTORY, TRIAL_RESOURCES, TrialSetup, run_name, run_trial
 from pipeline.training.worker import SCORE
 
 
@@ -26,11 +26,12 @@ sweep = load_sweep()
 
 
 @pytest.fixture
-def run(ray_cluster, tmp_path):  # noqa: ARG001
+def run(ray_cluster, tmp_path, request):  # noqa: ARG001
+    values = {"split": [2, 2, 1, 1]} | getattr(request, "param", {})
     job = sweep.tiny_job(tmp_path, epochs=1)
     data = sweep.save_data(job, tmp_path / "data.npz")
     setup = TrialSetup(job, job.search, data, tmp_path / "search")
-    setup.records.save(TrialRecord(trial_id="one", number=0, seed=3, values={"split": [2, 2, 1, 1]}))
+    setup.records.save(TrialRecord(trial_id="one", number=0, seed=3, values=values))
 
     def run_once(name):
         trainable = tune.with_resources(functools.partial(run_trial, setup=setup), TRIAL_RESOURCES)
@@ -51,3 +52,12 @@ def test_a_trial_whose_last_report_a_kill_swallowed_reports_it_when_it_goes_on(r
     after = run_once("after").metrics
     assert after[SCORE] == before[SCORE] > 0
     assert history_from_json(after[HISTORY]) == history_from_json(before[HISTORY])
+
+
+@pytest.mark.parametrize("run", [{"training.lr": 1e30, "training.warmup_epochs": 0}], indirect=True)
+def test_a_trial_that_diverges_is_told_as_failed_with_its_cause(run):
+    run_once, _ = run
+    metrics = run_once("diverges").metrics
+    assert metrics[FAILURE].startswith("the training loss must stay finite, got nan in epoch 1, step 2 of")
+    assert metrics[SCORE] == 0.0
+    assert history_from_json(metrics[HISTORY]) == ()

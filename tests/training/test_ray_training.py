@@ -1,9 +1,15 @@
 """The one training on a real Ray: these start processes, so they are few."""
 
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from pipeline.config import TrainingConfig
 from pipeline.errors import JobError
 from pipeline.training.plan import plan_training
 from pipeline.training.trainer import run_training
@@ -71,10 +77,95 @@ def test_a_run_ended_early_goes_on_to_the_weights_of_an_uninterrupted_one(digits
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_loss_that_is_not_finite_ends_the_training_with_the_way_out(digits, tiny_job, tmp_path):
-    plan = plan_training(tiny_job(lr=1e30, optimizer="sgd"), digits)
-    with pytest.raises(JobError, match=r"must stay finite, got nan in epoch 1; lower training.lr"):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_loss_that_is_not_finite_ends_the_training_at_once_with_the_way_out(
+    digits, tiny_job, tmp_path, workers
+):
+    plan = plan_training(tiny_job(lr=1e30, optimizer="sgd", workers=workers), digits)
+    message = (
+        r"got nan in epoch 1, step 2 of 22, at learning rate 9.98726e\+29; first not finite: .*; "
+        r"lower training.lr .*, under another job name"
+    )
+    with pytest.raises(JobError, match=message):
         run_training(plan, name="diverges", storage=tmp_path, on_progress=_ignore)
+    assert not list(tmp_path.glob("diverges/checkpoint_0*"))
+
+
+@pytest.fixture
+def broken_run(digits, tiny_job, tmp_path, request):
+    """A run of two epochs some of whose checkpoints were cut short afterwards; and the weights it had."""
+    plan = plan_training(tiny_job(deterministic=True), digits)
+    run_training(plan, name="run", storage=tmp_path, on_progress=_ignore)
+    weights = load_file(tmp_path / "run" / "checkpoint_0002" / "model.safetensors")
+    for name in request.param:
+        file = tmp_path / "run" / name / "model.safetensors"
+        start = file.read_bytes()[:100]
+        file.unlink()  # the weights above are read from it lazily
+        file.write_bytes(start)
+    return plan, weights
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize(
+    ("broken_run", "notes"),
+    [
+        (["checkpoint_0002"], [r"the one before it is used: .*/checkpoint_0002 is not: model.safetensors"]),
+        (
+            ["checkpoint_0001", "checkpoint_0002"],
+            [
+                r"the one before it is used: .*/checkpoint_0002 is not: model.safetensors was cut short",
+                r"training starts over: .*/checkpoint_0001 is not: model.safetensors was cut short",
+            ],
+        ),
+    ],
+    indirect=["broken_run"],
+)
+def test_a_truncated_checkpoint_is_refused_by_name_and_the_one_before_it_used(broken_run, notes, tmp_path):
+    (plan, weights), heard = broken_run, []
+    result = run_training(plan, name="run", storage=tmp_path, on_progress=heard.append)
+    told = [note for progress in heard for note in progress.notes]
+    assert all(re.search(pattern, note) for pattern, note in zip(notes, told, strict=True))
+    last = load_file(tmp_path / "run" / "checkpoint_0002.2" / "model.safetensors")
+    torch.testing.assert_close(last, weights, rtol=0, atol=0)
+    assert result.checkpoint.name in ("checkpoint_0001", "checkpoint_0001.2", "checkpoint_0002.2")
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_run_goes_on_though_its_list_was_cut_short_and_a_folder_deleted(digits, tiny_job, tmp_path):
+    plan = plan_training(tiny_job(), digits)
+    run_training(plan, name="run", storage=tmp_path, on_progress=_ignore)
+    run, heard = tmp_path / "run", []
+    (run / "checkpoint_manager_snapshot.json").write_text("{")
+    shutil.rmtree(run / "checkpoint_0002")
+    result = run_training(plan, name="run", storage=tmp_path, on_progress=heard.append)
+    (note,) = [note for progress in heard for note in progress.notes]
+    assert re.search(r"checkpoint_0002 is not: checkpoint.json is missing", note)
+    assert [report.epoch for report in result.history] == [1, 2]
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_best_checkpoints_by_the_named_metric_and_the_latest_are_kept(digits, tiny_job, tmp_path):
+    job = tiny_job(epochs=5, lr=0.03, keep_checkpoints=2, best_by="base/loss")
+    result = run_training(plan_training(job, digits), name="run", storage=tmp_path, on_progress=_ignore)
+    ranked = sorted(result.history, key=lambda report: report.metrics["base/loss"])
+    kept = {f"checkpoint_{report.epoch:04d}" for report in ranked[:2]} | {"checkpoint_0005"}
+    assert {path.name for path in (tmp_path / "run").glob("checkpoint_0*")} == kept
+    assert result.checkpoint.name == f"checkpoint_{ranked[0].epoch:04d}"
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_nothing_is_left_beside_the_run_once_it_is_stored(digits, tiny_job, tmp_path):
+    plan = plan_training(tiny_job(epochs=1), digits)
+    before = set(Path(tempfile.gettempdir()).glob("skipline-*"))
+    run_training(plan, name="run", storage=tmp_path, on_progress=_ignore)
+    assert set(Path(tempfile.gettempdir()).glob("skipline-*")) <= before
+
+
+@pytest.mark.parametrize(
+    ("metric", "order"), [("score", "max"), ("full/top1", "max"), ("base/loss", "min"), ("full/loss", "min")]
+)
+def test_a_loss_is_best_where_it_is_least(metric, order):
+    assert TrainingConfig(epochs=1, best_by=metric).best_is == order
 
 
 @pytest.mark.usefixtures("ray_cluster")
