@@ -16,13 +16,10 @@ from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from cluster.runtime import connected
-from pipeline.config import TrainingConfig
+from pipeline.config import parse_job
 from pipeline.data.loading import set_epoch
 from pipeline.data.plan import prepare_data
-from pipeline.data.transforms import Preprocessing
-from pipeline.networks import NetworkDescription
-from pipeline.recipe import AugmentationConfig, DistillationConfig
-from pipeline.training.plan import TrainingPlan
+from pipeline.training.plan import TrainingPlan, plan_training
 from pipeline.training.progress import open_board
 from pipeline.training.session import Session, open_session
 from pipeline.training.worker import place, train_epoch
@@ -45,19 +42,14 @@ def build_plan(folder: Path, precision: str) -> TrainingPlan:
     prepare_data(
         str(images), str(held_out), validation_fraction=0.1, seed=0, bad_items="fail", max_bad_fraction=0.01
     ).save(data)
-    return TrainingPlan(
-        network=NetworkDescription(RESNET50.backbone, 1000, image_size=IMAGE_SIZE),
-        initial_weights=None,
-        recipe=TrainingConfig(epochs=100, batch_size=BATCH_SIZE, lr=1e-4, precision=precision),
-        distillation=DistillationConfig(),
-        data=data,
-        preprocessing=Preprocessing(IMAGE_SIZE, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
-        crop="random_resized",
-        flip_probability=0.5,
-        augmentation=AugmentationConfig(),
-        seed=0,
-        validates_all_profiles=False,
-    )
+    job = {
+        "name": "overhead",
+        "data": {"train": str(images), "validation": str(held_out), "image_size": IMAGE_SIZE},
+        "backbone": {"name": RESNET50.backbone},
+        "training": {"epochs": 100, "batch_size": BATCH_SIZE, "lr": 1e-4, "precision": precision},
+        "registry": {"model": "overhead"},
+    }
+    return plan_training(parse_job(job), data)
 
 
 def compare_in_worker(config: dict[str, Any]) -> Comparison:

@@ -61,7 +61,6 @@ def measure(case: StepCase) -> Iterator[Comparison]:
             case.name,
             (precision, lambda ours=ours: ours(images, labels_B)),
             ("textbook, float32", lambda: textbook(images, labels_B)),
-            warmup=2,
         )
 
 

@@ -88,7 +88,6 @@ def measure(case: StepCase) -> Iterator[Comparison]:
             f"{case.name}, {precision}",
             ("both depths of one", lambda ours=ours: ours(images, labels_B)),
             ("two networks", lambda full=full, base=base: (full(images), base(images))),
-            warmup=2,
         )
 
 
