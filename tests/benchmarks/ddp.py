@@ -5,8 +5,8 @@ steps, and both step without exchanging anything: the last says what the machine
 cores work.
 
 Run:      python -m tests.benchmarks.ddp
-Expect:   gradients travel once a step; two workers 1.85 times as fast as one where both cores are free, 0.97 of
-          what the machine gives two processes that exchange nothing
+Expect:   gradients travel once a step; two workers 1.85 times as fast as one where both cores are free, and
+          0.97 times as fast as two that exchange nothing
 Takes:    about five minutes on two CPU cores
 """
 
