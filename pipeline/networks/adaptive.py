@@ -10,7 +10,7 @@ Shapes: B images, K classes. Source of the method: Kang and Lee 2024, arXiv:2312
 import copy
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -29,6 +29,9 @@ from .stages import StageLayout, find_stages, require_family
 from .wiring import AdaptiveStage, Wiring
 
 Split = Literal["paper"] | Sequence[int]
+
+GroupMatcher = dict[str, Any] | Callable[[str], float]
+"""timm's grouping of parameters: patterns of their names by group, or a group's number from a name."""
 
 
 @dataclass(frozen=True)
@@ -330,7 +333,7 @@ class AdaptiveDepthNetwork(nn.Module):
         own = getattr(self.backbone, "no_weight_decay", set)
         return {f"backbone.{name}" for name in own()}
 
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+    def group_matcher(self, coarse: bool = False) -> GroupMatcher:
         """Return how timm groups parameters by depth, for layer-wise learning rates.
 
         A skip-aware norm is in the group of the norm that it stands for.
@@ -343,7 +346,9 @@ class AdaptiveDepthNetwork(nn.Module):
                 f"layer-wise learning rates need a backbone whose layers timm orders, got {self.name} "
                 f"({type(self.backbone).__name__}); leave training.layer_decay out"
             )
-        own: dict[str, Any] = self.backbone.group_matcher(coarse=coarse)  # type: ignore[operator]
+        own: GroupMatcher = self.backbone.group_matcher(coarse=coarse)  # type: ignore[operator]
+        if not isinstance(own, dict):
+            return lambda name: own(name.partition(".")[2])
         return {
             group: [(_below_either(pattern), order) for pattern, order in patterns]
             if isinstance(patterns, list | tuple)
