@@ -22,10 +22,10 @@ $(INSTALLED): pyproject.toml
 demo: $(INSTALLED)
 	$(BIN)/skipline run quickstart
 
-# The laws of networks take one core each; the other tests start Ray, which takes all of them.
+# Most tests take one core each; those that start Ray, which takes all of them, come one after the other.
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto tests/networks
-	$(BIN)/python -m pytest --ignore tests/networks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m 'not slow and not ray'
+	$(BIN)/python -m pytest -m 'ray and not slow'
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

@@ -14,6 +14,8 @@ from mlflow import MlflowClient
 from pipeline.evaluation.table import ProfileTable
 from pipeline.registry.store import current_store
 
+pytestmark = pytest.mark.ray
+
 JOB = {
     "name": "killed",
     "data": {

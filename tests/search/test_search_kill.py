@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.ray
+
 SCRIPT = Path(__file__).with_name("sweep_under_test.py")
 DEADLINE_S = 150
 

@@ -77,7 +77,7 @@ def test_a_run_ended_early_goes_on_to_the_weights_of_an_uninterrupted_one(digits
 
 
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_loss_that_is_not_finite_ends_the_training_at_once_with_the_way_out(
     digits, tiny_job, tmp_path, workers
 ):
