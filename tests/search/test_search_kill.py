@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]  # the whole job through two kills is in the default run
 
 SCRIPT = Path(__file__).with_name("sweep_under_test.py")
 DEADLINE_S = 150

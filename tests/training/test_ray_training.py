@@ -109,7 +109,11 @@ def broken_run(digits, tiny_job, tmp_path, request):
 @pytest.mark.parametrize(
     ("broken_run", "notes"),
     [
-        (["checkpoint_0002"], [r"the one before it is used: .*/checkpoint_0002 is not: model.safetensors"]),
+        pytest.param(
+            ["checkpoint_0002"],
+            [r"the one before it is used: .*/checkpoint_0002 is not: model.safetensors"],
+            marks=pytest.mark.slow,
+        ),
         (
             ["checkpoint_0001", "checkpoint_0002"],
             [
@@ -130,6 +134,7 @@ def test_a_truncated_checkpoint_is_refused_by_name_and_the_one_before_it_used(br
     assert result.checkpoint.name in ("checkpoint_0001", "checkpoint_0001.2", "checkpoint_0002.2")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_run_goes_on_though_its_list_was_cut_short_and_a_folder_deleted(digits, tiny_job, tmp_path):
     plan = plan_training(tiny_job(), digits)
