@@ -4,7 +4,8 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.config import Job, SearchConfig, TrainingConfig
+from pipeline.config import Job, SearchConfig
+from pipeline.recipe import TrainingConfig
 
 
 def trial_seed(job_seed: int, number: int) -> int:

@@ -7,8 +7,8 @@ from timm.scheduler.scheduler import Scheduler
 from torch import nn
 from torch.optim import Optimizer
 
-from pipeline.config import TrainingConfig
 from pipeline.networks import AdaptiveDepthNetwork
+from pipeline.recipe import TrainingConfig
 
 WARMUP_START = 0.01
 """Share of the peak learning rate at which a warm-up starts; chosen."""

@@ -6,11 +6,11 @@ from pathlib import Path
 import timm
 from timm.data import resolve_data_config
 
-from pipeline.config import Job, TrainingConfig
+from pipeline.config import Job
 from pipeline.data.plan import DataPlan
 from pipeline.data.transforms import Crop, Preprocessing
 from pipeline.networks import NetworkDescription
-from pipeline.recipe import AugmentationConfig, DistillationConfig
+from pipeline.recipe import AugmentationConfig, DistillationConfig, TrainingConfig
 
 from .initial_weights import GivenWeights
 from .teacher import TeacherPlan

@@ -20,8 +20,8 @@ from ray.train import (
 )
 from ray.train.torch import TorchTrainer
 
-from pipeline.config import TrainingConfig
 from pipeline.errors import JobError
+from pipeline.recipe import TrainingConfig
 
 from .best import best_checkpoint
 from .checkpoint import History, read_history

@@ -15,9 +15,9 @@ from torch.amp import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from pipeline.config import TrainingConfig
 from pipeline.networks import DepthProfile
 from pipeline.precision import autocast
+from pipeline.recipe import TrainingConfig
 
 from .step import SelfDistillation
 

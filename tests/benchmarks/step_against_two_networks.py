@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.config import TrainingConfig
 from pipeline.networks.adaptive import memory_format
 from pipeline.precision import autocast
+from pipeline.recipe import TrainingConfig
 from pipeline.training.distillation import distillation_loss
 from pipeline.training.optimisation import build_optimizer
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.config import TrainingConfig
 from pipeline.networks import AdaptiveDepthNetwork
 from pipeline.networks.adaptive import memory_format
 from pipeline.precision import autocast
+from pipeline.recipe import TrainingConfig
 from pipeline.training.optimisation import build_optimizer
 
 from .paired import publish

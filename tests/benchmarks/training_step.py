@@ -13,10 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import TrainingConfig
 from pipeline.networks import AdaptiveDepthNetwork, NetworkDescription
 from pipeline.networks.adaptive import memory_format
-from pipeline.recipe import DistillationConfig
+from pipeline.recipe import DistillationConfig, TrainingConfig
 from pipeline.training.optimisation import build_criterion, build_optimizer
 from pipeline.training.step import SelfDistillation
 from pipeline.training.update import Updater

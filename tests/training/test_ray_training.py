@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline.config import TrainingConfig
 from pipeline.errors import JobError
+from pipeline.recipe import TrainingConfig
 from pipeline.training.plan import plan_training
 from pipeline.training.trainer import run_training
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from pipeline.config import TrainingConfig
+from pipeline.recipe import TrainingConfig
 from pipeline.training.optimisation import build_criterion, build_optimizer, build_scheduler
 
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.config import TrainingConfig
-from pipeline.recipe import DistillationConfig
+from pipeline.recipe import DistillationConfig, TrainingConfig
 from pipeline.training.optimisation import build_optimizer
 from pipeline.training.step import SelfDistillation
 from pipeline.training.update import Updater
