@@ -132,8 +132,12 @@ class SearchConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """How latencies are measured."""
+    """How depth profiles are measured."""
 
+    calibration_images: Annotated[int, Field(ge=0)] = Field(
+        1024,
+        description="training images to take BatchNorm statistics of every path from; 0: training's own",
+    )
     latency_batch_size: Count = Field(1, description="images of one timed call")
     latency_runs: Annotated[int, Field(ge=2)] = Field(
         30, description="timed calls a profile, after 5 untimed ones"

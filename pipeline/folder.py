@@ -68,6 +68,11 @@ class JobFolder:
         return self.root / "profiles.json"
 
     @property
+    def calibrated_weights(self) -> Path:
+        """The weights that were evaluated, where their statistics are not those of the checkpoint."""
+        return self.root / "calibrated.safetensors"
+
+    @property
     def version(self) -> Path:
         """The registered model version."""
         return self.root / "version.json"

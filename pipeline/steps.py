@@ -11,18 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from cluster.runtime import connected, run_remotely
 from pipeline.config import Job
-from pipeline.data.loading import validation_loader
 from pipeline.data.plan import DataPlan, prepare_data
-from pipeline.data.transforms import eval_transform
 from pipeline.errors import RequestError
-from pipeline.evaluation.evaluate import evaluate_profiles
 from pipeline.evaluation.table import ProfileTable
 from pipeline.folder import JobFolder, write_atomically
-from pipeline.networks import AdaptiveDepthNetwork
+from pipeline.measuring import load_evaluated, measure_checkpoint
 from pipeline.networks.misfit import PretrainedError
 from pipeline.networks.pretrained import Source
 from pipeline.preflight import shape_of, stage_sizes
@@ -33,11 +28,10 @@ from pipeline.registry.tracking import JobRun
 from pipeline.reporting import EpochLog, Reporter, TrialLog, log_history
 from pipeline.search.driver import run_search
 from pipeline.search.result import SearchResult
-from pipeline.training.checkpoint import EpochReport, History, load_weights, read_history
+from pipeline.training.checkpoint import EpochReport, History
 from pipeline.training.initial_weights import GivenWeights, store_initial_weights
 from pipeline.training.plan import TrainingPlan, describe_network, describe_teacher, plan_training
 from pipeline.training.progress import open_board, watching
-from pipeline.training.students import trained_profiles
 from pipeline.training.trainer import TrainingResult, resources_per_worker, run_training
 
 
@@ -243,67 +237,28 @@ def evaluate(session: Session) -> ProfileTable:
     if path.exists():
         return ProfileTable.from_json(path.read_text())
     training = train(session)
-    plan, settings = final_plan(session), session.job.evaluation
+    plan = final_plan(session)
     board = open_board()
     with watching(
         board, lambda now: session.reporter.advance("evaluating profiles", now.step, now.num_steps)
     ):
-        table = run_remotely(
-            evaluate_checkpoint,
+        measurement = run_remotely(
+            measure_checkpoint,
             resources_per_worker(plan.recipe),
             plan,
             training.checkpoint,
-            settings.latency_batch_size,
-            settings.latency_runs,
+            session.folder.calibrated_weights,
+            session.job.evaluation,
             board,
         )
-    write_atomically(path, table.to_json())
-    return table
-
-
-def evaluate_checkpoint(
-    plan: TrainingPlan,
-    checkpoint: Path,
-    latency_batch_size: int,
-    latency_runs: int,
-    board: Any,  # noqa: ANN401
-) -> ProfileTable:
-    """Evaluate a checkpoint where this runs: on its GPU if the plan uses one, else on its CPUs."""
-    torch.set_num_threads(plan.recipe.num_threads)
-    device = torch.device("cuda" if plan.recipe.use_gpu else "cpu")
-    network = load_network(plan, checkpoint).to(device)
-    batches = validation_loader(
-        DataPlan.load(plan.data),
-        eval_transform(plan.preprocessing),
-        batch_size=plan.recipe.batch_size // plan.recipe.workers,
-        rank=0,
-        world_size=1,
-        num_loader_workers=plan.recipe.num_loader_workers,
-    )
-    num_steps = len(batches) + len(network.profiles)
-
-    def counted() -> Iterator[Any]:
-        for step, batch in enumerate(batches):
-            board.advance.remote(0, step, num_steps)
-            yield batch
-
-    return evaluate_profiles(
-        network,
-        counted(),
-        device=device,
-        trained=trained_profiles(network.profiles, plan.distillation),
-        weights="average" if read_history(checkpoint)[-1].uses_ema else "latest",
-        latency_batch_size=latency_batch_size,
-        latency_runs=latency_runs,
-        on_latency=lambda done: board.advance.remote(0, len(batches) + done, num_steps),
-    )
-
-
-def load_network(plan: TrainingPlan, checkpoint: Path) -> AdaptiveDepthNetwork:
-    """Return the network of a plan with a checkpoint's weights."""
-    network = plan.network.build()
-    load_weights(checkpoint, network)
-    return network
+    if "paths" in measurement.scores:
+        scores = measurement.scores
+        session.reporter.say(
+            f"norm statistics taken anew for every path: score {scores['training']:.4f} to "
+            f"{scores['paths']:.4f}; {'kept' if measurement.table.statistics == 'paths' else 'dropped'}"
+        )
+    write_atomically(path, measurement.table.to_json())
+    return measurement.table
 
 
 def register(session: Session) -> RegisteredVersion:
@@ -316,7 +271,7 @@ def register(session: Session) -> RegisteredVersion:
         session.run,
         name=session.job.registry.model,
         key=session.job.key(),
-        network=load_network(plan, train(session).checkpoint),
+        network=load_evaluated(plan, train(session).checkpoint, session.folder.calibrated_weights, table),
         preprocessing=plan.preprocessing.to_dict(),
         class_names=DataPlan.load(plan.data).class_names,
         table=table,

@@ -1,7 +1,8 @@
 """The whole profile table of one network: accuracy, cost and latency of every depth."""
 
 import platform
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,12 +11,59 @@ from torch import Tensor
 from pipeline.networks import AdaptiveDepthNetwork, DepthProfile
 from pipeline.networks.cost import Latency, measure_latency
 
-from .accuracy import accuracies, count_profiles
+from .accuracy import Accuracy, accuracies, count_profiles
 from .pareto import Point, pareto_front
-from .table import LatencyConditions, ProfileResult, ProfileTable, Weights
+from .score import score_profiles
+from .table import LatencyConditions, ProfileResult, ProfileTable, Statistics, Weights
 
 PRECISION = "float32"
 """Accuracies and latencies are taken as a registered version predicts."""
+
+
+@dataclass(frozen=True)
+class Reached:
+    """A network and what all of its profiles reach on the same images.
+
+    Attributes:
+        network: In evaluation mode.
+        accuracies: By profile, `full` first and `base` last.
+        num_images: How many images were counted.
+        statistics: What its norms normalise by.
+    """
+
+    network: AdaptiveDepthNetwork
+    accuracies: Mapping[DepthProfile, Accuracy]
+    num_images: int
+    statistics: Statistics = "training"
+
+    @property
+    def score(self) -> float:
+        """The hypervolume of its profiles."""
+        return score_profiles(self.network, self.accuracies)
+
+
+def reach(
+    network: AdaptiveDepthNetwork,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    device: torch.device,
+    statistics: Statistics = "training",
+) -> Reached:
+    """Count what all 2^N profiles of a network reach.
+
+    Args:
+        network: On `device`; left in evaluation mode.
+        batches: Validation images of shape (B, channels, height, width) with labels of shape (B,).
+        device: Where to compute.
+        statistics: What its norms normalise by.
+
+    Raises:
+        ValueError: If there is no image.
+    """
+    network.eval()
+    totals = count_profiles(network, batches, network.profiles, device=device, precision=PRECISION)
+    reached = accuracies(totals, network.profiles, num_classes=network.description.num_classes)
+    return Reached(network, reached, int(totals[0, 3]), statistics)
 
 
 def evaluate_profiles(
@@ -44,11 +92,31 @@ def evaluate_profiles(
     Raises:
         ValueError: If there is no validation image.
     """
-    network.eval()
+    return tabulate(
+        reach(network, batches, device=device),
+        device=device,
+        trained=trained,
+        weights=weights,
+        latency_batch_size=latency_batch_size,
+        latency_runs=latency_runs,
+        on_latency=on_latency,
+    )
+
+
+def tabulate(
+    reached: Reached,
+    *,
+    device: torch.device,
+    trained: Collection[DepthProfile] | None = None,
+    weights: Weights = "latest",
+    latency_batch_size: int = 1,
+    latency_runs: int = 30,
+    on_latency: Callable[[int], None] | None = None,
+) -> ProfileTable:
+    """Add cost and latency to what profiles reach; arguments as for `evaluate_profiles`."""
+    network = reached.network
     seen = network.extremes if trained is None else trained
     profiles = network.profiles
-    totals = count_profiles(network, batches, profiles, device=device, precision=PRECISION)
-    reached = accuracies(totals, profiles, num_classes=network.description.num_classes)
     images = torch.rand(latency_batch_size, *network.input_shape, device=device)
     latencies: dict[DepthProfile, Latency] = {}
     for profile in profiles:
@@ -56,14 +124,16 @@ def evaluate_profiles(
         if on_latency:
             on_latency(len(latencies))
     costs = {profile: network.cost(profile) for profile in profiles}
-    front = pareto_front([Point(costs[profile].macs, reached[profile].top1) for profile in profiles])
+    front = pareto_front(
+        [Point(costs[profile].macs, reached.accuracies[profile].top1) for profile in profiles]
+    )
     results = tuple(
         ProfileResult(
             profile=str(profile),
             trained=profile in seen,
-            top1=reached[profile].top1,
-            top5=reached[profile].top5,
-            loss=reached[profile].loss,
+            top1=reached.accuracies[profile].top1,
+            top5=reached.accuracies[profile].top5,
+            loss=reached.accuracies[profile].loss,
             macs=costs[profile].macs,
             parameters=costs[profile].parameters,
             latency_p50_ms=latencies[profile].p50_ms,
@@ -72,7 +142,13 @@ def evaluate_profiles(
         )
         for profile, is_pareto in zip(profiles, front, strict=True)
     )
-    return ProfileTable(results, int(totals[0, 3]), latency_conditions(device, latency_batch_size), weights)
+    return ProfileTable(
+        results,
+        reached.num_images,
+        latency_conditions(device, latency_batch_size),
+        weights,
+        reached.statistics,
+    )
 
 
 def latency_conditions(device: torch.device, batch_size: int) -> LatencyConditions:

@@ -11,6 +11,9 @@ from typing import Any, Literal
 Weights = Literal["latest", "average"]
 """Those of the last step, or their moving average."""
 
+Statistics = Literal["training", "paths"]
+"""Of norms: those that training left, or taken anew for every path (see `calibration`)."""
+
 
 @dataclass(frozen=True)
 class ProfileResult:
@@ -64,12 +67,14 @@ class ProfileTable:
         num_images: How many validation images the accuracies were counted on.
         latency: The conditions of the latency columns.
         weights: Which weights of the training these are.
+        statistics: What norms with running statistics normalise by.
     """
 
     results: tuple[ProfileResult, ...]
     num_images: int
     latency: LatencyConditions
     weights: Weights = "latest"
+    statistics: Statistics = "training"
 
     @property
     def full(self) -> ProfileResult:
@@ -94,6 +99,7 @@ class ProfileTable:
             num_images=data["num_images"],
             latency=LatencyConditions(**data["latency"]),
             weights=data["weights"],
+            statistics=data.get("statistics", "training"),
         )
 
     def columns(self) -> Sequence[str]:
@@ -127,7 +133,8 @@ class ProfileTable:
     def conditions(self) -> str:
         """What has to be known about the table, as text."""
         averaged = "weights are a moving average; " if self.weights == "average" else ""
-        return f"{averaged}{self.num_images} validation images; latency on {self.latency}"
+        calibrated = "norm statistics taken anew for every path; " if self.statistics == "paths" else ""
+        return f"{averaged}{calibrated}{self.num_images} validation images; latency on {self.latency}"
 
 
 def _cells(result: ProfileResult) -> list[str]:

@@ -1,8 +1,8 @@
 """The adaptive depth network: a timm backbone, split stages and skip-aware norms.
 
 Everything that runs is timm's. A stage holds its blocks once; the form that runs when the stage is skipped
-shares all of them but the norms (see `rewire`). `state_dict` is `backbone.*`, exactly timm's keys, and
-`skip_norms.*`.
+shares all of them but the norms (see `rewire`). `state_dict` is `backbone.*`, exactly timm's keys,
+`skip_norms.*` and, where a network has them, `path_statistics.*` (see `statistics`).
 
 Shapes: B images, K classes. Source of the method: Kang and Lee 2024, arXiv:2312.16392, section 3.
 """
@@ -17,16 +17,18 @@ from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .backbone import create_backbone, input_shape
 from .cost import ProfileCost, SegmentMacs, count_segment_macs
-from .families import Family, State, Step
+from .families import Family, State, run_steps
 from .pretrained import initial_weights, start_from
 from .profiles import DepthProfile, resolve_split
 from .rewire import insert, rewire
 from .skips import Letters, Skip, assign_letters, plan_skips
 from .stages import StageLayout, find_stages, require_family
-from .wiring import AdaptiveStage, Wiring
+from .statistics import keeps_statistics, locate_statistics, separate_statistics
+from .wiring import Form, Wiring
 
 Split = Literal["paper"] | Sequence[int]
 
@@ -46,6 +48,7 @@ class NetworkDescription:
         small_images: 3x3 stem with stride 1 and no pooling (ResNet).
         num_stages: Virtual stages of a backbone whose blocks are all alike; None takes the default.
         skip_aware_norms: False leaves all norms shared (the paper's ablation).
+        path_statistics: Norms keep running statistics for every path apart; see `statistics`.
         kwargs: Further arguments of timm's constructor.
     """
 
@@ -57,6 +60,7 @@ class NetworkDescription:
     small_images: bool = False
     num_stages: int | None = None
     skip_aware_norms: bool = True
+    path_statistics: bool = False
     kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -116,7 +120,10 @@ class AdaptiveDepthNetwork(nn.Module):
         )
         self.backbone = backbone
         self.skip_norms = self._double_norms()
+        self.path_statistics = nn.Module()
+        self._statistics_segments: dict[str, int] = {}
         self._wired: Wiring | None = None
+        self.reset_path_statistics()
 
     @classmethod
     def from_timm(
@@ -179,11 +186,6 @@ class AdaptiveDepthNetwork(nn.Module):
         return self.input_shape[-1]
 
     @property
-    def stages(self) -> tuple[AdaptiveStage, ...]:
-        """The stages, each in two forms; those that cannot be skipped included."""
-        return self._wiring.stages
-
-    @property
     def num_skippable_stages(self) -> int:
         """N: how many letters a profile has."""
         return len(self._skips)
@@ -215,7 +217,7 @@ class AdaptiveDepthNetwork(nn.Module):
         chosen = self.parse_profile(profile)
         state = images
         for segment in range(self.num_segments):
-            state = self.run_segment(segment, state, skip=self.skips_segment(segment, chosen))
+            state = self.run_segment(segment, state, self.path(segment, chosen))
         logits: Tensor = state
         return logits
 
@@ -252,11 +254,10 @@ class AdaptiveDepthNetwork(nn.Module):
             if segment == self.num_segments:
                 ends[members[0]] = states
                 return
-            for skip in (False, True):
-                branch = [profile for profile in members if self.skips_segment(segment, profile) is skip]
-                if branch:
-                    state = self.run_segment(segment, states[-1], skip=skip)
-                    walk((*states, state)[-num_kept:], segment + 1, branch)
+            for path in sorted({self.path(segment, profile) for profile in members}):
+                branch = [profile for profile in members if self.path(segment, profile) == path]
+                state = self.run_segment(segment, states[-1], path)
+                walk((*states, state)[-num_kept:], segment + 1, branch)
 
         walk((images,), 0, profiles)
         return {profile: ends[profile] for profile in profiles}
@@ -273,29 +274,42 @@ class AdaptiveDepthNetwork(nn.Module):
         """How many parts run one after the other: the stem, the stages, the head."""
         return len(self.layouts) + 2
 
-    def skips_segment(self, segment: int, profile: DepthProfile) -> bool:
-        """Return whether a profile runs the skipped form of a segment (from 0, see `run_segment`)."""
-        letters = (self._letters.stem, *self._letters.stages, self._letters.head)
-        letter = letters[segment]
-        return letter is not None and profile.skips(letter)
+    def path(self, segment: int, profile: DepthProfile) -> str:
+        """Return the letters that a profile has shown when a segment (see `run_segment`) runs."""
+        return profile.letters[: self._letters.length(segment)]
 
-    def run_segment(self, segment: int, state: State, *, skip: bool) -> State:
+    def paths(self, segment: int) -> list[str]:
+        """Return all paths to a segment, the whole one first and the skipped one last."""
+        return self._letters.paths(segment)
+
+    def skips(self, segment: int, path: str) -> bool:
+        """Return whether a segment's skipped form runs at the end of a path."""
+        return self._letters.skips(segment, path)
+
+    def form(self, segment: int, path: str) -> Form:
+        """Return the modules that run a segment; paths that run the same share one form."""
+        return self._wiring.form(segment, path)
+
+    def run_segment(self, segment: int, state: State, path: str) -> State:
         """Run one segment: the stem on images, a stage on what came before, the head to logits.
 
         Args:
             segment: 0 is the stem, then one a stage, then the head.
             state: Images, shape (B, channels, height, width), or what the segment before returned.
-            skip: Whether to run the skipped form.
+            path: Letters of the stages so far, this one's included; see `path`.
         """
-        wiring = self._wiring
-        form = wiring.skipped if skip else wiring.whole
+        form = self.form(segment, path)
         if segment == 0:
-            return _run_steps(form, self.family.stem, state)
-        if segment <= len(wiring.stages):
-            stage = wiring.stages[segment - 1]
-            recompute = self.recomputes_activations and self.training
-            return stage.run(self.family.run, state, skip=skip, recompute=recompute)
-        return form.forward_head(_run_steps(form, self.family.tail, state))  # type: ignore[operator]
+            return run_steps(form[0], self.family.stem, state)
+        if segment == self.num_segments - 1:
+            return form[0].forward_head(run_steps(form[0], self.family.tail, state))  # type: ignore[operator]
+        recompute = self.recomputes_activations and self.training and torch.is_grad_enabled()
+        for module in form:
+            if recompute:
+                state = checkpoint(self.family.run, module, state, use_reentrant=False)
+            else:
+                state = self.family.run(module, state)
+        return state
 
     def subnetwork(self, profile: str | DepthProfile) -> nn.Module:
         """Return one depth as an ordinary timm model: skipped blocks gone, the right norms in place.
@@ -304,15 +318,46 @@ class AdaptiveDepthNetwork(nn.Module):
         exports and serves from many threads like any timm model.
         """
         chosen = self.parse_profile(profile)
-        letters = [letter for letter in range(self.num_skippable_stages) if chosen.skips(letter)]
-        return rewire(self.backbone, self._wiring.replacements(letters))
+        paths = [self.path(segment, chosen) for segment in range(self.num_segments)]
+        return rewire(self.backbone, self._wiring.replacements(paths))
+
+    def with_path_statistics(self) -> Self:
+        """Return a copy whose norms keep running statistics for every path apart; they start as copies."""
+        network = copy.deepcopy(self)
+        network.description = replace(self.description, path_statistics=True)
+        network.reset_path_statistics()
+        return network
+
+    def reset_path_statistics(self) -> None:
+        """Start the statistics of every path, where they are apart, as copies of what the norms remember."""
+        if not self.description.path_statistics:
+            return
+        self._statistics_segments = locate_statistics(
+            self.backbone, self.family, self.layouts, input_shape=self.input_shape
+        )
+        self.path_statistics = separate_statistics(
+            self.backbone, self.skip_norms, self._letters, self._skips, self._statistics_segments
+        )
+        self._wired = None
+
+    def statistic_norms(self) -> tuple[nn.Module, ...]:
+        """Return every norm that keeps running statistics, in all forms, each once."""
+        forms = [
+            form
+            for segment in range(self.num_segments)
+            for path in self.paths(segment)
+            for form in self.form(segment, path)
+        ]
+        return tuple(dict.fromkeys(m for form in forms for m in form.modules() if keeps_statistics(m)))
 
     def cost(self, profile: str | DepthProfile) -> ProfileCost:
         """Return the multiply-adds for one image and the parameters of one depth."""
         chosen = self.parse_profile(profile)
         segments = self.segment_macs
         macs = sum(
-            segments.skipped[segment] if self.skips_segment(segment, chosen) else segments.whole[segment]
+            segments.skipped[segment]
+            if self.skips(segment, self.path(segment, chosen))
+            else segments.whole[segment]
             for segment in range(self.num_segments)
         )
         return ProfileCost(macs, sum(parameter.numel() for parameter in self.subnetwork(chosen).parameters()))
@@ -361,7 +406,15 @@ class AdaptiveDepthNetwork(nn.Module):
     def _wiring(self) -> Wiring:
         # A compiler sees the modules as they were when it started.
         if self._wired is None or not (torch.compiler.is_compiling() or self._wired.is_current()):
-            self._wired = Wiring(self.backbone, self.skip_norms, self.layouts, self._letters, self._skips)
+            self._wired = Wiring(
+                self.backbone,
+                self.skip_norms,
+                self.path_statistics,
+                layouts=self.layouts,
+                letters=self._letters,
+                skips=self._skips,
+                segments=self._statistics_segments,
+            )
         return self._wired
 
     def __getstate__(self) -> dict[str, Any]:
@@ -381,12 +434,6 @@ def _below_either(pattern: str) -> str:
     """Return a pattern for a backbone's names as one for names below `backbone` and `skip_norms`."""
     unanchored = re.sub(r"(?<!\[)\^", "", pattern)
     return rf"(?:backbone|skip_norms)\.(?:{unanchored})"
-
-
-def _run_steps(backbone: nn.Module, steps: Sequence[Step], state: State) -> State:
-    for step in steps:
-        state = getattr(backbone, step)(state) if isinstance(step, str) else step(backbone, state)
-    return state
 
 
 def memory_format(network: AdaptiveDepthNetwork) -> torch.memory_format:

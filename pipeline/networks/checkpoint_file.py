@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .misfit import NUM_SHOWN, PretrainedError
 
-OWN_PREFIXES = ("backbone.", "skip_norms.")
+OWN_PREFIXES = ("backbone.", "skip_norms.", "path_statistics.")
 """Every key of an adaptive depth network's own checkpoint starts with one of these."""
 
 

@@ -52,9 +52,10 @@ def count_segment_macs(network: "AdaptiveDepthNetwork") -> SegmentMacs:
     state: State = torch.empty(1, *network.input_shape, device="meta")
     whole, skipped = [], []
     for segment in range(network.num_segments):
-        macs, _ = _count(functools.partial(shapes.run_segment, segment, state, skip=True))
+        paths = network.paths(segment)
+        macs, _ = _count(functools.partial(shapes.run_segment, segment, state, paths[-1]))
         skipped.append(macs)
-        macs, state = _count(functools.partial(shapes.run_segment, segment, state, skip=False))
+        macs, state = _count(functools.partial(shapes.run_segment, segment, state, paths[0]))
         whole.append(macs)
     return SegmentMacs(tuple(whole), tuple(skipped))
 

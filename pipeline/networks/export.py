@@ -58,7 +58,7 @@ def export_all_profiles(network: AdaptiveDepthNetwork) -> ExportedProgram:
     _require_evaluation(network)
     switched = SwitchedNetwork(network).eval()
     images = _example_images(network)
-    network.forward_profiles(images, network.extremes)  # the first call of both forms, as above
+    network.forward_profiles(images, network.profiles)  # the first call of all forms, as above
     return _export(switched, images, profile_tensor(network.extremes[0]))
 
 

@@ -21,6 +21,13 @@ Step = str | Callable[[nn.Module, State], State]
 """An attribute of the backbone to call, or a function of the backbone and the state."""
 
 
+def run_steps(backbone: nn.Module, steps: Sequence[Step], state: State) -> State:
+    """Run steps of a backbone one after the other."""
+    for step in steps:
+        state = getattr(backbone, step)(state) if isinstance(step, str) else step(backbone, state)
+    return state
+
+
 def _call(module: nn.Module, state: State) -> State:
     return module(state)
 

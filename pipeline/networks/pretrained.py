@@ -95,6 +95,7 @@ def start_from(network: "AdaptiveDepthNetwork", weights: Mapping[str, Tensor]) -
     network.backbone.load_state_dict(weights)
     loaded = network.backbone.state_dict()
     network.skip_norms.load_state_dict({name: loaded[name] for name in network.skip_norms.state_dict()})
+    network.reset_path_statistics()
 
 
 def _fetch(description: "NetworkDescription") -> LoadedByTimm:

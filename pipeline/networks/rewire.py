@@ -70,3 +70,8 @@ def insert(root: nn.Module, path: str, module: nn.Module) -> None:
             root.add_module(parent, nn.Module())
         root = root.get_submodule(parent)
     root.add_module(name, module)
+
+
+def is_within(path: str, root: str) -> bool:
+    """Return whether a dotted path is `root` or lies below it."""
+    return f"{path}.".startswith(f"{root}.")

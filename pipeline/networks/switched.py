@@ -1,11 +1,14 @@
 """All depths of a network in one program: the profile is an input of it, not a property of the code.
 
-Every segment that follows a letter becomes one `torch.cond` between its two forms, which stays a branch when
-the module is exported. Both forms are the network's own, so every weight is stored once.
+Every segment that follows letters becomes a tree of `torch.cond` between its forms, which stay branches when
+the module is exported: one, or with path statistics one a letter. The forms are the network's own, so every
+weight is stored once.
 
 Shapes: B images, N letters, K classes.
 """
 
+import functools
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 import torch
@@ -30,7 +33,6 @@ class SwitchedNetwork(nn.Module):
     def __init__(self, network: AdaptiveDepthNetwork) -> None:
         super().__init__()
         self.network = network
-        self._letters = [_letter_of(network, segment) for segment in range(network.num_segments)]
         self._layouts = _states_between_segments(network)
 
     def forward(self, images: Tensor, skips: Tensor) -> Tensor:
@@ -53,46 +55,46 @@ class SwitchedNetwork(nn.Module):
                 f"{self.network.name} has {num_letters} letters; see profile_tensor"
             )
         state: State = images
-        for segment, letter in enumerate(self._letters):
-            if letter is None:
-                state = self.network.run_segment(segment, state, skip=False)
-            else:
-                state = self._switch(segment, state, skips[letter])
+        for segment in range(self.network.num_segments):
+            state = self._switch(segment, state, skips)
         logits: Tensor = state
         return logits
 
-    def _switch(self, segment: int, state: State, skip: Tensor) -> State:
-        """Run the form of a segment that a truth value of shape () asks for."""
-
-        def form(*, skip: bool) -> Callable[..., tuple[Tensor, ...]]:
-            def run(*tensors: Tensor) -> tuple[Tensor, ...]:
-                state = _with_tensors(before, tensors)
-                # torch.cond refuses outputs that are views, and forms that lay their output out differently.
-                return tuple(
-                    tensor.clone(memory_format=torch.contiguous_format)
-                    for tensor in _tensors(self.network.run_segment(segment, state, skip=skip))
-                )
-
-            return run
-
+    def _switch(self, segment: int, state: State, skips: Tensor) -> State:
+        """Run the form of a segment that the truth values ask for, shape (N,)."""
         before, after = self._layouts[segment], self._layouts[segment + 1]
-        tensors: tuple[Tensor, ...] = torch.cond(skip, form(skip=True), form(skip=False), _tensors(state))
-        return _with_tensors(after, tensors)
+
+        def choose(paths: Sequence[str]) -> Callable[..., tuple[Tensor, ...]]:
+            """Return what takes `skips` and the state's tensors, and runs one of the paths."""
+            letter = self._deciding_letter(segment, paths)
+            if letter is None:
+                return functools.partial(run, paths[0])
+            whole, skipped = (
+                choose([path for path in paths if path[letter] == kind]) for kind in (WHOLE, SKIPPED)
+            )
+            return lambda skips, *tensors: torch.cond(skips[letter], skipped, whole, (skips, *tensors))
+
+        def run(path: str, _: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+            state = self.network.run_segment(segment, _with_tensors(before, tensors), path)
+            # torch.cond refuses outputs that are views, and forms that lay their output out differently.
+            return tuple(tensor.clone(memory_format=torch.contiguous_format) for tensor in _tensors(state))
+
+        return _with_tensors(after, choose(self.network.paths(segment))(skips, *_tensors(state)))
+
+    def _deciding_letter(self, segment: int, paths: Sequence[str]) -> int | None:
+        """Return the first letter that decides what runs a segment; None if all paths run the same."""
+        for letter in range(len(paths[0])):
+            forms: dict[str, set[int]] = defaultdict(set)
+            for path in paths:
+                forms[path[:letter] + path[letter + 1 :]].add(id(self.network.form(segment, path)))
+            if any(len(alternatives) > 1 for alternatives in forms.values()):
+                return letter
+        return None
 
 
 def profile_tensor(profile: DepthProfile) -> Tensor:
     """Return a profile as the input of a switched network: whether each letter is T, shape (N,)."""
     return torch.tensor([letter == SKIPPED for letter in profile.letters])
-
-
-def _letter_of(network: AdaptiveDepthNetwork, segment: int) -> int | None:
-    """Return the number of the letter that a segment follows, or None."""
-    num_letters = network.num_skippable_stages
-    for letter in range(num_letters):
-        profile = DepthProfile(WHOLE * letter + SKIPPED + WHOLE * (num_letters - letter - 1))
-        if network.skips_segment(segment, profile):
-            return letter
-    return None
 
 
 def _states_between_segments(network: AdaptiveDepthNetwork) -> list[State]:
@@ -106,7 +108,7 @@ def _states_between_segments(network: AdaptiveDepthNetwork) -> list[State]:
     layouts = [_without_tensors(state)]
     with torch.no_grad(), torch.device("meta"):
         for segment in range(network.num_segments):
-            state = shapes.run_segment(segment, state, skip=False)
+            state = shapes.run_segment(segment, state, shapes.paths(segment)[0])
             layouts.append(_without_tensors(state))
     return layouts
 

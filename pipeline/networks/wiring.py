@@ -1,62 +1,26 @@
-"""The two forms of every part of a network: as it is, and as its letter T makes it.
+"""The forms of every segment of a network: as it is, as its letter T makes it, with the statistics of a path.
 
 Derived from the registered modules, so it is never stored: a copied or unpickled network wires itself anew,
 and one whose modules were exchanged (as by a conversion to synchronised norms) notices that.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
-import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
-from .families import State
-from .rewire import Copies, rewire
+from .rewire import Copies, is_within, rewire
 from .skips import Letters, Skip
 from .stages import StageLayout
+from .statistics import with_buffers
 
 Replacements = dict[str, nn.Module | None]
 
+Form = tuple[nn.Module, ...]
+"""What runs a segment: the modules of a stage in order, or a backbone whose stem or head is run."""
 
-@dataclass(frozen=True)
-class AdaptiveStage:
-    """One stage: what runs it whole and what runs it skipped.
-
-    Attributes:
-        letter: Number of the profile's letter that it follows, or None.
-        is_skippable: Whether a skip leaves anything out.
-        whole: Modules to run in order.
-        skipped: The same without the skippable blocks and with the skip-aware norms.
-    """
-
-    letter: int | None
-    is_skippable: bool
-    whole: tuple[nn.Module, ...]
-    skipped: tuple[nn.Module, ...]
-
-    def run(
-        self,
-        run_module: Callable[[nn.Module, State], State],
-        state: State,
-        *,
-        skip: bool,
-        recompute: bool = False,
-    ) -> State:
-        """Run the stage; both forms give the same shape.
-
-        Args:
-            run_module: Runs one module on the state.
-            state: See `families.State`.
-            skip: Whether to run the skipped form.
-            recompute: Keep no activations for the backward pass, compute them again.
-        """
-        for module in self.skipped if skip else self.whole:
-            if recompute and torch.is_grad_enabled():
-                state = checkpoint(run_module, module, state, use_reentrant=False)
-            else:
-                state = run_module(module, state)
-        return state
+_OWN = ("_modules", "_buffers")
+"""What a copy may have instead of its original's."""
 
 
 class Wiring:
@@ -65,35 +29,58 @@ class Wiring:
     Args:
         backbone: A timm model.
         skip_norms: Second norms, at the backbone's paths.
+        path_statistics: Buffers of norms by path, see `statistics`; may be empty.
         layouts: Its stages.
-        letters: Which letter each part follows.
+        letters: Which letter each segment follows.
         skips: What every letter changes.
+        segments: Which segment runs each norm that has buffers in `path_statistics`.
     """
 
     def __init__(
         self,
         backbone: nn.Module,
         skip_norms: nn.Module,
+        path_statistics: nn.Module,
+        *,
         layouts: Sequence[StageLayout],
         letters: Letters,
         skips: Sequence[Skip],
+        segments: Mapping[str, int],
     ) -> None:
+        self._backbone = backbone
+        self._skip_norms = skip_norms
+        self._letters = letters
+        self._skips = skips
+        self._modules_of_stages = [layout.modules for layout in layouts]
         self._copies: Copies = []
-        modules = {path for layout in layouts for path in layout.modules}
-        self._replacements = [self._replace(backbone, skip_norms, modules, skip) for skip in skips]
-        skipped_stages = {skip.stage for skip in skips}
-        self.stages = tuple(
-            self._stage(backbone, layout, letter, is_skippable=stage in skipped_stages)
-            for stage, (layout, letter) in enumerate(zip(layouts, letters.stages, strict=True))
-        )
-        self.whole = backbone
-        self.skipped = rewire(backbone, self.replacements(range(len(skips))), self._copies)
+        self._replacements: dict[tuple[int, str], Replacements] = {}
+        self._forms: dict[tuple[int, str], Form] = {}
+        holders = _holders(path_statistics)
+        for segment in range(len(letters.segments)):
+            shared: dict[bool, tuple[Replacements, Form]] = {}
+            for path in letters.paths(segment):
+                own = {norm: one for norm, one in holders[path].items() if segments[norm] == segment}
+                skips_segment = letters.skips(segment, path)
+                wired = None if own else shared.get(skips_segment)
+                if wired is None:
+                    wired = self._wire(segment, own, is_skipped=skips_segment)
+                if not own:
+                    shared[skips_segment] = wired
+                self._replacements[segment, path], self._forms[segment, path] = wired
         roots = [original for original, _ in self._copies] + list(skip_norms.modules())
         self._snapshots = [(root._modules, tuple(root._modules.values())) for root in roots]
 
-    def replacements(self, letters: Iterator[int] | Sequence[int]) -> Replacements:
-        """Return what the given letters together replace and remove, by path in the backbone."""
-        return {path: module for letter in letters for path, module in self._replacements[letter].items()}
+    def form(self, segment: int, path: str) -> Form:
+        """Return what runs a segment at the end of a path."""
+        return self._forms[segment, path]
+
+    def replacements(self, paths: Sequence[str]) -> Replacements:
+        """Return what a profile replaces and removes in the backbone, from the path to each segment."""
+        return {
+            name: module
+            for segment, path in enumerate(paths)
+            for name, module in self._replacements[segment, path].items()
+        }
 
     def is_current(self) -> bool:
         """Return whether the modules that were wired are still the registered ones."""
@@ -102,33 +89,76 @@ class Wiring:
     def follow_originals(self) -> None:
         """Give the copies the plain attributes of their originals, such as the training mode."""
         for original, form in self._copies:
-            vars(form).update({name: value for name, value in vars(original).items() if name != "_modules"})
+            vars(form).update(
+                {
+                    name: value
+                    for name, value in vars(original).items()
+                    if name not in ("_modules", "_buffers")
+                }
+            )
 
-    def _replace(
-        self, backbone: nn.Module, skip_norms: nn.Module, modules: set[str], skip: Skip
-    ) -> Replacements:
-        """Return what one letter replaces: whole modules of stages, and norms outside of them."""
-        wanted: dict[str, Replacements] = {}
-        result: Replacements = {}
-        changes: Mapping[str, nn.Module | None] = {
-            **{norm: skip_norms.get_submodule(norm) for norm in skip.norms},
+    def _wire(
+        self, segment: int, holders: Mapping[str, nn.Module], *, is_skipped: bool
+    ) -> tuple[Replacements, Form]:
+        """Return what a form of a segment replaces, and the form.
+
+        Args:
+            segment: Number of the segment.
+            holders: Buffers of its norms, by path in the backbone, where they are not the norm's own.
+            is_skipped: Whether it is the skipped form.
+        """
+        changes = self._skipped_changes(segment) if is_skipped else {}
+        for path, holder in holders.items():
+            norm = changes.get(path) or self._backbone.get_submodule(path)
+            form = with_buffers(norm, holder)
+            changes[path] = form
+            self._copies.append((norm, form))
+        is_stage = 0 < segment <= len(self._modules_of_stages)
+        if not is_stage:
+            return changes, (rewire(self._backbone, changes, self._copies),)
+        stage = self._modules_of_stages[segment - 1]
+        replacements = self._replace_modules(stage, changes)
+        forms = [replacements.get(path, self._backbone.get_submodule(path)) for path in stage]
+        return replacements, tuple(form for form in forms if form is not None)
+
+    def _skipped_changes(self, segment: int) -> Replacements:
+        """Return the norms that a segment's letter T exchanges in it, and the blocks that it removes."""
+        letter = self._letters.segments[segment]
+        if letter is None:
+            return {}
+        skip = self._skips[letter]
+        changes: Replacements = {
+            **{norm: self._skip_norms.get_submodule(norm) for norm in skip.norms},
             **dict.fromkeys(skip.blocks),
         }
-        for path, change in changes.items():
-            root = next((module for module in modules if f"{path}.".startswith(f"{module}.")), path)
-            if root == path:
-                result[path] = change
-            else:
-                wanted.setdefault(root, {})[path.removeprefix(f"{root}.")] = change
-        for root, inner in wanted.items():
-            result[root] = rewire(backbone.get_submodule(root), inner, self._copies)
-        return result
+        is_stage = 0 < segment <= len(self._modules_of_stages)
+        stages = self._modules_of_stages[segment - 1 : segment] if is_stage else self._modules_of_stages
+        return {
+            path: change
+            for path, change in changes.items()
+            if any(is_within(path, module) for modules in stages for module in modules) is is_stage
+        }
 
-    def _stage(
-        self, backbone: nn.Module, layout: StageLayout, letter: int | None, *, is_skippable: bool
-    ) -> AdaptiveStage:
-        originals = {path: backbone.get_submodule(path) for path in layout.modules}
-        changes = {} if letter is None else self._replacements[letter]
-        forms = {path: changes.get(path, original) for path, original in originals.items()}
-        kept = tuple(form for form in forms.values() if form is not None)
-        return AdaptiveStage(letter, is_skippable, tuple(originals.values()), kept)
+    def _replace_modules(self, modules: Sequence[str], changes: Replacements) -> Replacements:
+        """Return changes inside of modules as replacements of these modules."""
+        inner: dict[str, Replacements] = {module: {} for module in modules}
+        for path, change in changes.items():
+            module = next(module for module in modules if is_within(path, module))
+            inner[module][path.removeprefix(module).removeprefix(".")] = change
+        return {
+            module: wanted[""]
+            if "" in wanted
+            else rewire(self._backbone.get_submodule(module), wanted, self._copies)
+            for module, wanted in inner.items()
+            if wanted
+        }
+
+
+def _holders(path_statistics: nn.Module) -> dict[str, dict[str, nn.Module]]:
+    """Return the modules that hold buffers of norms: by path through the stages, then by norm."""
+    holders: dict[str, dict[str, nn.Module]] = defaultdict(dict)
+    for name, module in path_statistics.named_modules():
+        if module._buffers:
+            path, _, norm = name.partition(".")
+            holders[path][norm] = module
+    return holders

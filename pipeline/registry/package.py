@@ -13,17 +13,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from safetensors.torch import save_file
-
 import pipeline.networks
 from pipeline.evaluation.table import ProfileTable
 from pipeline.networks import AdaptiveDepthNetwork
+from pipeline.weights_file import write_weights
 
 from . import model_code
 
 FORMAT_VERSION: Final = 1
 PACKAGE: Final = "package"
 PROFILES_FILE: Final = "profiles.json"
+WEIGHTS_FILE: Final = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ def staged_package(
     with tempfile.TemporaryDirectory(prefix="model-") as temporary:
         folder = Path(temporary) / PACKAGE
         folder.mkdir()
-        weights = _write_weights(network, folder / "model.safetensors")
+        write_weights(network.state_dict(), folder / WEIGHTS_FILE)
+        weights = _sha256(folder / WEIGHTS_FILE)
         config = _config(network, preprocessing, class_names, weights_sha256=weights)
         (folder / "network.json").write_text(config, encoding="utf-8")
         (folder / PROFILES_FILE).write_text(table.to_json(), encoding="utf-8")
@@ -82,15 +83,6 @@ def staged_package(
         shutil.copyfile(model_code.__file__, script)
         code = _sha256_of_all([script, *_copy_networks(folder / "networks")])
         yield StagedPackage(folder, script, Digests(weights, code, _sha256(folder / "network.json")))
-
-
-def _write_weights(network: AdaptiveDepthNetwork, path: Path) -> str:
-    # safetensors refuses views and tied weights; a contiguous copy is neither.
-    tensors = {
-        name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()
-    }
-    save_file(tensors, path)
-    return _sha256(path)
 
 
 def _config(

@@ -1,14 +1,14 @@
 """Files of weights that trainings are given: the driver makes each once, workers read them."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from pipeline.networks import AdaptiveDepthNetwork, NetworkDescription
 from pipeline.networks.pretrained import Source, initial_weights, start_from
+from pipeline.weights_file import write_weights
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,7 @@ def store_initial_weights(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         start = initial_weights(description, source)
-    partial = path.with_name(f"{path.name}.partial")
-    # safetensors refuses tensors that share memory.
-    save_file({name: value.contiguous().clone() for name, value in start.weights.items()}, partial)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
+    write_weights(start.weights, path)
     return start.new
 
 

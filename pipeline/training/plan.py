@@ -35,6 +35,8 @@ class TrainingPlan:
         augmentation: How training images are varied further.
         seed: Every random source of the run follows from it.
         validates_all_profiles: Validate all 2^N profiles after an epoch, not only `full` and `base`.
+        calibration_images: Training images from which norms take their statistics before all profiles are
+            measured; 0 leaves them as training had them.
     """
 
     network: NetworkDescription
@@ -49,6 +51,7 @@ class TrainingPlan:
     augmentation: AugmentationConfig
     seed: int
     validates_all_profiles: bool
+    calibration_images: int
 
 
 def plan_training(
@@ -81,6 +84,7 @@ def plan_training(
         augmentation=job.augmentation,
         seed=job.seed,
         validates_all_profiles=validates_all_profiles,
+        calibration_images=job.evaluation.calibration_images,
     )
 
 
@@ -94,6 +98,8 @@ def describe_network(job: Job, *, num_classes: int) -> NetworkDescription:
         small_images=job.backbone.small_images,
         num_stages=job.backbone.stages,
         skip_aware_norms=job.backbone.skip_aware_norms,
+        # Depths between the extremes must not disturb the statistics of these while they train.
+        path_statistics=job.distillation.students != "base",
         kwargs=job.backbone.kwargs,
     )
 

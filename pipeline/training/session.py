@@ -81,7 +81,7 @@ def open_session(plan: TrainingPlan, board: Any) -> Session:  # noqa: ANN401
     network = build_network(plan)
     step = build_step(plan, network, device=get_device())
     step_module = place_step(step, plan, world_size=world_size)
-    train_batches, validation_batches = build_loaders(plan, rank=rank, world_size=world_size)
+    train_batches = build_train_loader(plan, rank=rank, world_size=world_size)
     optimizer = build_optimizer(network, plan.recipe)
     updates_per_epoch = len(train_batches) // plan.recipe.accumulation_steps
     return Session(
@@ -98,7 +98,7 @@ def open_session(plan: TrainingPlan, board: Any) -> Session:  # noqa: ANN401
         students=StudentSchedule(network.profiles, plan.distillation, seed=plan.seed),
         mixer=build_mixer(plan, rank=rank),
         train_batches=train_batches,
-        validation_batches=validation_batches,
+        validation_batches=build_validation_loader(plan, rank=rank, world_size=world_size),
         profiles=network.profiles if plan.validates_all_profiles else network.extremes,
         board=board,
         health=HealthWatch(
@@ -165,6 +165,8 @@ def place_step(step: SelfDistillation, plan: TrainingPlan, *, world_size: int) -
     has_ddp = world_size > 1 and recipe.passes == "joint"
     kwargs = {
         "gradient_as_bucket_view": True,
+        # Training reads no running statistics; validation gives every worker rank 0's.
+        "broadcast_buffers": False,
         # A depth drawn at random leaves the norms of others without a gradient.
         "find_unused_parameters": plan.distillation.students == "sampled",
     }
@@ -178,14 +180,10 @@ def place_step(step: SelfDistillation, plan: TrainingPlan, *, world_size: int) -
     return module
 
 
-def build_loaders(
-    plan: TrainingPlan, *, rank: int, world_size: int
-) -> tuple[DataLoader[Any], DataLoader[Any]]:
-    """Return this worker's training and validation batches."""
-    data = DataPlan.load(plan.data)
-    num_loader_workers = plan.recipe.num_loader_workers
-    train_batches = train_loader(
-        data,
+def build_train_loader(plan: TrainingPlan, *, rank: int, world_size: int) -> DataLoader[Any]:
+    """Return this worker's training batches."""
+    return train_loader(
+        DataPlan.load(plan.data),
         train_transform(
             plan.preprocessing,
             crop=plan.crop,
@@ -196,15 +194,18 @@ def build_loaders(
         rank=rank,
         world_size=world_size,
         seed=plan.seed,
-        num_loader_workers=num_loader_workers,
+        num_loader_workers=plan.recipe.num_loader_workers,
         repeats=plan.augmentation.repeats,
     )
-    validation_batches = validation_loader(
-        data,
+
+
+def build_validation_loader(plan: TrainingPlan, *, rank: int, world_size: int) -> DataLoader[Any]:
+    """Return this worker's validation batches."""
+    return validation_loader(
+        DataPlan.load(plan.data),
         eval_transform(plan.preprocessing),
-        batch_size=plan.recipe.micro_batch_size // world_size,
+        batch_size=plan.recipe.micro_batch_size // plan.recipe.workers,
         rank=rank,
         world_size=world_size,
-        num_loader_workers=num_loader_workers,
+        num_loader_workers=plan.recipe.num_loader_workers,
     )
-    return train_batches, validation_batches

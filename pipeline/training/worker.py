@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, distributed
 
 from pipeline.data.loading import set_epoch
-from pipeline.evaluation.accuracy import Accuracy, accuracies, count_profiles
-from pipeline.evaluation.pareto import Point, hypervolume
-from pipeline.networks import AdaptiveDepthNetwork, DepthProfile
+from pipeline.evaluation.accuracy import accuracies, count_profiles
+from pipeline.evaluation.calibration import calibrate, take_images
+from pipeline.evaluation.score import score_profiles
+from pipeline.networks import AdaptiveDepthNetwork
 from pipeline.networks.adaptive import memory_format
 
 from .checkpoint import USES_EMA, EpochReport
@@ -26,7 +27,7 @@ from .uploading import report_epoch
 
 PROGRESS_INTERVAL_S = 1.0
 SCORE = "score"
-"""The metric by which the best checkpoint is chosen; see `score`."""
+"""The metric by which the best checkpoint is chosen; see `score_profiles`."""
 
 
 def train_loop(config: dict[str, Any]) -> Divergence | None:
@@ -110,9 +111,16 @@ def validate(session: Session) -> dict[str, float]:
 
 
 def validate_weights(session: Session, network: AdaptiveDepthNetwork) -> dict[str, float]:
-    """Evaluate the run's profiles with the weights of a network."""
-    share_buffers(session, network)
+    """Evaluate the run's profiles with the weights of a network.
+
+    Where all profiles are validated, so that runs are compared, it is with the statistics that they will be
+    evaluated with in the end.
+    """
     network.eval()
+    if session.plan.validates_all_profiles and session.plan.calibration_images:
+        images = take_images(session.train_batches, session.plan.calibration_images)
+        network = calibrate(network, images, device=session.device)
+    share_buffers(session, network)
     totals = count_profiles(
         network,
         session.validation_batches,
@@ -129,14 +137,7 @@ def validate_weights(session: Session, network: AdaptiveDepthNetwork) -> dict[st
         "base/top1": base.top1,
         "base/loss": base.loss,
     }
-    return {**metrics, SCORE: score(session, results)}
-
-
-def score(session: Session, results: dict[DepthProfile, Accuracy]) -> float:
-    """Return what the best checkpoint is chosen by: hypervolume of the validated profiles."""
-    macs = {profile: session.network.cost(profile).macs for profile in results}
-    largest = max(macs.values())
-    return hypervolume([Point(macs[profile] / largest, result.top1) for profile, result in results.items()])
+    return {**metrics, SCORE: score_profiles(network, results)}
 
 
 def share_buffers(session: Session, network: AdaptiveDepthNetwork) -> None:

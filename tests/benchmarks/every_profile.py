@@ -1,210 +1,249 @@
-"""Which rule makes every profile good, not only the two extremes, under one budget of compute.
+"""How good every depth of one network is: by several rules, and against networks trained alone.
 
-Run:      python -m tests.benchmarks.every_profile PATH/TO/cifar10/train.parquet [--seeds 2] [--epochs 12]
-Expect:   one table; about 25 minutes a rule and seed on two CPU cores
-Writes:   jobs and results to runs-every-profile/, where the same command goes on; a section of RESULTS.md
+Run:      python -m tests.benchmarks.every_profile PATH/TO/cifar10/train.parquet [--seeds 0 1] [--epochs 8]
+Expect:   a table; on one CPU core 20 minutes for a training of ours, 9 to 12 for a network alone
+Writes:   weights to runs-every-profile/, where the same command goes on; a section of RESULTS.md
 
-The paper's rule trains `full` and `base`. The others spend more on a step, so they get fewer epochs: all have
-the multiply-adds of the paper's rule in EPOCHS epochs.
-
-Every profile is counted twice: as the network has it, and with its BatchNorm statistics taken anew, over
-training images that run through the profile itself. The difference is what a profile loses to statistics of
-inputs that it never sees.
+All are trained by the parts that a worker trains with, on the same images by the same recipe, seed for seed.
+Rules that compute more in a step than the paper's get fewer epochs, so that all have the multiply-adds of the
+paper's rule in EPOCHS epochs. A network alone has the super-net's or the base-net's shape, starts from the
+same weights and has EPOCHS epochs as well. Every profile of ours is counted as training leaves its norms, and
+with statistics taken anew for every path.
 """
 
 import argparse
-import copy
-import itertools
-import json
+import re
 import statistics
-import subprocess
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from torch import Tensor, nn
+from safetensors.torch import load_file, save_file
+from torch import nn
 
-from pipeline.config import load_job
+from pipeline.config import parse_job
+from pipeline.data.loading import set_epoch
+from pipeline.data.plan import prepare_data
+from pipeline.evaluation.calibration import calibrate, take_images
+from pipeline.evaluation.evaluate import Reached, reach
 from pipeline.evaluation.pareto import Point, pareto_front
-from pipeline.evaluation.table import ProfileTable
 from pipeline.networks import AdaptiveDepthNetwork, DepthProfile
-from pipeline.steps import load_network
+from pipeline.networks.adaptive import memory_format
+from pipeline.precision import autocast
+from pipeline.recipe import DistillationConfig
+from pipeline.training.optimisation import build_criterion, build_optimizer, build_scheduler
 from pipeline.training.plan import TrainingPlan, plan_training
-from pipeline.training.session import build_loaders
+from pipeline.training.session import (
+    build_network,
+    build_step,
+    build_train_loader,
+    build_validation_loader,
+)
+from pipeline.training.students import StudentSchedule
+from pipeline.training.update import Updater
 from tests.benchmarks.paired import publish
 
 FOLDER = Path("runs-every-profile")
 COMMAND = "python -m tests.benchmarks.every_profile"
-BACKBONE = {
-    "name": "resnet18",
-    "small_images": True,
-    "kwargs": {"layers": [2, 2, 2, 2], "channels": [16, 32, 64, 128]},
-}
+CPU = torch.device("cpu")
 RULES: dict[str, dict[str, Any]] = {
-    "paper (logits)": {},
-    "paper (logits and features)": {"features": 1.0},
-    "fading labels": {"student_labels": "fading"},
-    "sampled depths": {"students": "base_and_sampled"},
-    "sampled depths, fading labels": {"students": "base_and_sampled", "student_labels": "fading"},
-    "half sampled, fading labels": {
+    "fading labels, a quarter sampled": {
         "students": "base_and_sampled",
-        "sampled_share": 0.5,
+        "sampled_share": 0.25,
         "student_labels": "fading",
     },
+    "paper (logits)": {"students": "base", "student_labels": "none"},
+    "fading labels": {"students": "base", "student_labels": "fading"},
+    "paper (logits and features)": {"students": "base", "student_labels": "none", "features": 1.0},
+    "fading labels, all sampled": {"students": "base_and_sampled", "student_labels": "fading"},
 }
+HEADINGS = [
+    "top-1",
+    "full",
+    "base",
+    "mean of those between",
+    "worst against base (points)",
+    "on the Pareto front",
+]
+ALONE = {"full alone": "full", "base alone": "base"}
 
 
-CALIBRATION_IMAGES = 4096
-"""Chosen: 32 batches, over which the mean of a channel's statistics is steady."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one training brought: accuracies in [0, 1], and how many profiles are on the Pareto front."""
-
-    full: float
-    base: float
-    between: float
-    worst: float
-    num_pareto: int
-
-    @classmethod
-    def of(cls, points: Sequence[Point]) -> "Outcome":
-        """Summarise the profiles of a network, `full` first and `base` last."""
-        (full, *between, base) = [point.accuracy for point in points]
-        return cls(full, base, statistics.mean(between), min(between), sum(pareto_front(points)))
-
-
-def step_macs(network: AdaptiveDepthNetwork, profiles: Sequence[DepthProfile]) -> int:
-    """Return the multiply-adds for one image of profiles that share their prefixes."""
-    macs = network.segment_macs
-
-    def walk(segment: int, members: Sequence[DepthProfile]) -> int:
-        if segment == network.num_segments:
-            return 0
-        total = 0
-        for skip in (False, True):
-            branch = [profile for profile in members if network.skips_segment(segment, profile) is skip]
-            if branch:
-                total += (macs.skipped if skip else macs.whole)[segment] + walk(segment + 1, branch)
-        return total
-
-    return walk(0, profiles)
-
-
-def relative_cost(rule: dict[str, Any]) -> float:
-    """Return what a step of a rule costs on average, as multiples of the paper's."""
-    with torch.device("meta"):
-        network = AdaptiveDepthNetwork.from_timm(
-            BACKBONE["name"], num_classes=10, image_size=32, small_images=True, **BACKBONE["kwargs"]
-        )
-    paper = step_macs(network, network.extremes)
-    if rule.get("students") != "base_and_sampled":
-        return 1.0
-    with_one = [step_macs(network, (*network.extremes, one)) for one in network.profiles[1:-1]]
-    return 1 + rule.get("sampled_share", 1.0) * (statistics.mean(with_one) / paper - 1)
-
-
-def job(name: str, rule: dict[str, Any], data: Path, *, seed: int, epochs: int) -> dict[str, Any]:
-    """Return the job file of one training."""
-    return {
-        "name": name,
+def build_plan(name: str, data: Path, *, seed: int, epochs: int) -> TrainingPlan:
+    """Return one training of a ResNet-18 with a quarter of its channels."""
+    job = {
+        "name": "every-profile",
         "seed": seed,
         "data": {"train": str(data.resolve()), "image_size": 32, "crop": "pad"},
-        "backbone": BACKBONE,
+        "backbone": {
+            "name": "resnet18",
+            "small_images": True,
+            "kwargs": {"layers": [2, 2, 2, 2], "channels": [16, 32, 64, 128]},
+        },
         "training": {
             "epochs": epochs,
             "batch_size": 128,
-            "workers": 2,
             "lr": 0.1,
             "weight_decay": 5e-4,
             "warmup_epochs": 1,
             "precision": "bf16",
         },
-        "distillation": rule,
-        "registry": {"model": name},
-        "storage": str(FOLDER),
+        "distillation": RULES.get(name, {}),
+        "registry": {"model": "every-profile"},
     }
+    path = FOLDER / f"data-{seed}.npz"
+    if not path.exists():
+        prepare_data(
+            job["data"]["train"],
+            None,
+            validation_fraction=0.1,
+            seed=seed,
+            bad_items="fail",
+            max_bad_fraction=0.0,
+        ).save(path)
+    return plan_training(parse_job(job), path)
 
 
-def measure(
-    name: str, rule: dict[str, Any], data: Path, *, seed: int, epochs: int
-) -> tuple[Outcome, Outcome]:
-    """Train and evaluate by `skipline evaluate`; returns the outcome as it is, and with statistics anew."""
-    slug = f"{name.translate(str.maketrans({' ': '-', ',': None, '(': None, ')': None}))}-{seed}"
-    path = FOLDER / f"{slug}.yaml"
-    path.write_text(yaml.safe_dump(job(slug, rule, data, seed=seed, epochs=epochs)))
-    subprocess.run([sys.executable, "-m", "pipeline", "evaluate", str(path)], check=True)
-    table = ProfileTable.from_json((FOLDER / slug / "profiles.json").read_text())
-    as_it_is = [Point(result.macs, result.top1) for result in table.results]
-    checkpoint = Path(json.loads((FOLDER / slug / "training.json").read_text())["checkpoint"])
-    plan = plan_training(load_job(str(path)), (FOLDER / slug / "data.npz").absolute())
-    return Outcome.of(as_it_is), Outcome.of(calibrated_points(load_network(plan, checkpoint), plan))
-
-
-def calibrated_points(network: AdaptiveDepthNetwork, plan: TrainingPlan) -> list[Point]:
-    """Return cost and accuracy of every profile, each with BatchNorm statistics of its own."""
-    batches, validation_batches = build_loaders(plan, rank=0, world_size=1)
-    num_batches = CALIBRATION_IMAGES // plan.recipe.micro_batch_size
-    images = [batch for batch, _ in itertools.islice(batches, num_batches)]
-    held_out = list(validation_batches)
-    points = []
-    for profile in network.profiles:
-        module = with_own_statistics(network.subnetwork(profile), images)
-        hits = sum(int((module(batch).argmax(1) == labels).sum()) for batch, labels in held_out)
-        points.append(Point(network.cost(profile).macs, hits / sum(len(labels) for _, labels in held_out)))
-    return points
-
-
-def with_own_statistics(subnetwork: nn.Module, batches: Sequence[Tensor]) -> nn.Module:
-    """Return a copy whose BatchNorm statistics are the means over these batches."""
-    module = copy.deepcopy(subnetwork).requires_grad_(False)
-    for norm in module.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            norm.reset_running_stats()
-            norm.momentum = None
-    module.train()
-    for images in batches:
-        module(images)
+def trained(name: str, plan: TrainingPlan) -> nn.Module:
+    """Return the network of a run, trained now or by a former call of this program."""
+    network = build_network(plan)
+    network.to(memory_format=memory_format(network))
+    module = network.subnetwork(ALONE[name]) if name in ALONE else network
+    slug = re.sub(r"\W+", "-", name).strip("-")
+    path = FOLDER / f"{slug}-{plan.seed}-{plan.recipe.epochs}.safetensors"
+    if path.exists():
+        module.load_state_dict(load_file(path))
+        return module.eval()
+    torch.manual_seed(plan.seed)
+    if name in ALONE:
+        train_alone(module, plan)
+    else:
+        train_together(network, plan)
+    save_file({key: tensor.contiguous() for key, tensor in module.state_dict().items()}, path)
     return module.eval()
 
 
-def describe(name: str, outcomes: Sequence[Outcome]) -> str:
-    """Return one line: means over the seeds, and each seed's worst profile against its base."""
-    columns = {
-        key: statistics.mean(getattr(outcome, key) for outcome in outcomes)
-        for key in ("full", "base", "between", "worst")
-    }
-    figures = ", ".join(f"{key} {value:.4f}" for key, value in columns.items())
-    gaps = " and ".join(f"{100 * (outcome.worst - outcome.base):+.1f}" for outcome in outcomes)
-    fronts = " and ".join(str(outcome.num_pareto) for outcome in outcomes)
-    return f"{name}: {figures}; worst against base {gaps} points; on the front {fronts}"
+def train_together(network: AdaptiveDepthNetwork, plan: TrainingPlan) -> None:
+    """Train all depths of a network by the plan's rule."""
+    step = build_step(plan, network, device=CPU)
+    optimizer = build_optimizer(network, plan.recipe)
+    updater = Updater(step, step, optimizer, plan.recipe, device=CPU, world_size=1)
+    students = StudentSchedule(network.profiles, plan.distillation, seed=plan.seed)
+    for update, batch in batches(plan, network, optimizer):
+        updater.backward([batch], students.draw(update))
+        updater.apply(update)
+
+
+def train_alone(module: nn.Module, plan: TrainingPlan) -> None:
+    """Train a plain network from labels."""
+    optimizer = build_optimizer(module, plan.recipe)
+    criterion = build_criterion(plan.recipe, is_smoothed=False)
+    for _, (images, labels_B) in batches(plan, module, optimizer):
+        with autocast(CPU, plan.recipe.precision):
+            logits_BC = module(images)
+        criterion(logits_BC.float(), labels_B).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def batches(plan: TrainingPlan, module: nn.Module, optimizer: Any) -> Iterator[tuple[int, Any]]:
+    """Yield all batches of a run with their numbers; the learning rate follows the schedule."""
+    loader = build_train_loader(plan, rank=0, world_size=1)
+    scheduler = build_scheduler(optimizer, plan.recipe, updates_per_epoch=len(loader))
+    module.train()
+    for epoch in range(1, plan.recipe.epochs + 1):
+        set_epoch(loader, epoch)
+        for step, (images, labels_B) in enumerate(loader):
+            update = (epoch - 1) * len(loader) + step
+            scheduler.step_update(update)
+            yield update, (images.to(memory_format=torch.channels_last), labels_B)
+
+
+def step_macs(network: AdaptiveDepthNetwork, profiles: Sequence[DepthProfile]) -> int:
+    """Return the multiply-adds for one image of profiles that share what they have in common."""
+    macs = network.segment_macs
+    return sum(
+        (macs.skipped if network.skips(segment, path) else macs.whole)[segment]
+        for segment in range(network.num_segments)
+        for path in {network.path(segment, profile) for profile in profiles}
+    )
+
+
+def relative_cost(network: AdaptiveDepthNetwork, rule: DistillationConfig) -> float:
+    """Return what a step of a rule costs on average, as multiples of the paper's."""
+    if rule.students != "base_and_sampled":
+        return 1.0
+    paper = step_macs(network, network.extremes)
+    with_one = [step_macs(network, (*network.extremes, one)) for one in network.profiles[1:-1]]
+    return 1 + rule.sampled_share * (statistics.mean(with_one) / paper - 1)
+
+
+def describe(name: str, curves: Sequence[Reached]) -> list[str]:
+    """Return one row: means over the seeds, and each seed's worst profile against its base."""
+    outcomes = [[accuracy.top1 for accuracy in curve.accuracies.values()] for curve in curves]
+    full, base = (statistics.mean(outcome[end] for outcome in outcomes) for end in (0, -1))
+    between = statistics.mean(top1 for outcome in outcomes for top1 in outcome[1:-1])
+    gaps = ", ".join(f"{100 * (min(outcome) - outcome[-1]):+.1f}" for outcome in outcomes)
+    fronts = ", ".join(str(sum(pareto_front(points(curve)))) for curve in curves)
+    return [name, f"{full:.4f}", f"{base:.4f}", f"{between:.4f}", gaps, fronts]
+
+
+def points(curve: Reached) -> list[Point]:
+    """Return cost and accuracy of every profile."""
+    network = curve.network
+    return [Point(network.cost(profile).macs, one.top1) for profile, one in curve.accuracies.items()]
+
+
+def measure(network: AdaptiveDepthNetwork, plan: TrainingPlan) -> tuple[Reached, Reached]:
+    """Return what all profiles reach: as training leaves the norms, and with statistics of every path."""
+    held_out = build_validation_loader(plan, rank=0, world_size=1)
+    images = take_images(build_train_loader(plan, rank=0, world_size=1), plan.calibration_images)
+    anew = calibrate(network, images, device=CPU)
+    return reach(network, held_out, device=CPU), reach(anew, held_out, device=CPU)
+
+
+def accuracy_alone(module: nn.Module, plan: TrainingPlan) -> float:
+    """Return the share of the validation images that a plain network gets right."""
+    held_out = build_validation_loader(plan, rank=0, world_size=1)
+    with torch.no_grad():
+        hits = [module(images).argmax(1) == labels for images, labels in held_out]
+    return torch.cat(hits).double().mean().item()
 
 
 def main() -> None:
-    """Measure all rules and publish one section."""
+    """Train what is not trained yet, measure all, publish one section."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--only", nargs="*", default=list(RULES), help="names of rules")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--only", nargs="*", default=[*RULES, *ALONE], help="names of runs")
     options = parser.parse_args()
     FOLDER.mkdir(exist_ok=True)
-    notes = []
+    torch.set_num_threads(1)
+    rows = [HEADINGS]
+    alone, all_profiles = [], []
     for name in options.only:
-        rule = RULES[name]
-        epochs = round(options.epochs / relative_cost(rule))
-        pairs = [measure(name, rule, options.data, seed=seed, epochs=epochs) for seed in range(options.seeds)]
-        as_it_is, anew = zip(*pairs, strict=True)
-        notes.append(describe(f"{name}, {epochs} epochs", as_it_is))
-        notes.append(describe(f"{name}, {epochs} epochs, statistics anew", anew))
-        (FOLDER / "notes.json").write_text(json.dumps(notes, indent=1))
-    settings = f"--seeds {options.seeds} --epochs {options.epochs}"
-    publish("Every profile good", f"{COMMAND} PATH/TO/cifar10/train.parquet {settings}", [], notes)
+        runs = []
+        for seed in options.seeds:
+            plan = build_plan(name, options.data, seed=seed, epochs=options.epochs)
+            epochs = round(options.epochs / relative_cost(build_network(plan), plan.distillation))
+            plan = build_plan(name, options.data, seed=seed, epochs=epochs)
+            runs.append((trained(name, plan), plan))
+        if name in ALONE:
+            reached = [accuracy_alone(module, plan) for module, plan in runs]
+            each = ", ".join(f"{top1:.4f}" for top1 in reached)
+            alone.append(f"{name} {statistics.mean(reached):.4f} ({each})")
+            continue
+        as_trained, anew = zip(*(measure(network, plan) for network, plan in runs), strict=True)
+        rows += [describe(name, as_trained), describe(f"{name}, statistics anew", anew)]
+        profiles = [
+            f"{profile} {statistics.mean(curve.accuracies[profile].top1 for curve in anew):.4f}"
+            for profile in anew[0].accuracies
+        ]
+        all_profiles.append(f"{name}, statistics anew: {', '.join(profiles)}")
+    seeds = " ".join(map(str, options.seeds))
+    command = f"{COMMAND} PATH/TO/cifar10/train.parquet --seeds {seeds} --epochs {options.epochs}"
+    publish("Every profile good", command, [], [*alone, *all_profiles], rows=rows)
 
 
 if __name__ == "__main__":

@@ -118,7 +118,14 @@ def _seconds(call: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - start_s, time.process_time() - start_cpu_s
 
 
-def publish(title: str, command: str, comparisons: Sequence[Comparison], notes: Sequence[str] = ()) -> None:
+def publish(
+    title: str,
+    command: str,
+    comparisons: Sequence[Comparison],
+    notes: Sequence[str] = (),
+    *,
+    rows: Sequence[Sequence[str]] = (),
+) -> None:
     """Print comparisons, write them to build/benchmarks as JSON and append them to RESULTS.md.
 
     Args:
@@ -126,12 +133,15 @@ def publish(title: str, command: str, comparisons: Sequence[Comparison], notes: 
         command: What a reader types to repeat it.
         comparisons: One row each.
         notes: Further lines, such as measurements that are no comparison of times.
+        rows: Of a table of other measurements, its headings first.
     """
-    table = Table(*COLUMNS, title=title)
-    for comparison in comparisons:
-        table.add_row(*comparison.row())
-    console = Console(width=140)
     if comparisons:
+        rows = [COLUMNS, *(comparison.row() for comparison in comparisons)]
+    console = Console(width=140)
+    if rows:
+        table = Table(*rows[0], title=title)
+        for row in rows[1:]:
+            table.add_row(*row)
         console.print(table)
     for note in notes:
         console.print(note, markup=False, highlight=False, soft_wrap=True)
@@ -146,11 +156,12 @@ def publish(title: str, command: str, comparisons: Sequence[Comparison], notes: 
         "comparisons": [
             {**asdict(item), "ratios": item.ratios, "cpu_ratios": item.cpu_ratios} for item in comparisons
         ],
+        "rows": list(rows),
         "notes": list(notes),
     }
     (JSON_FOLDER / f"{title.lower().replace(' ', '-')}.json").write_text(json.dumps(record, indent=1))
     with RESULTS.open("a") as results:
-        results.write(render(title, today, commit, command, comparisons, notes))
+        results.write(render(title, today, commit, command, rows, notes))
 
 
 def render(
@@ -158,14 +169,14 @@ def render(
     date: str,
     commit: str,
     command: str,
-    comparisons: Sequence[Comparison],
+    rows: Sequence[Sequence[str]],
     notes: Sequence[str],
 ) -> str:
     """Return the section for RESULTS.md."""
     lines = ["", f"## {title} ({date})", "", f"`{command}` at {commit}, {machine()}."]
-    if comparisons:
-        lines += ["", f"| {' | '.join(COLUMNS)} |", "| --- | --- | --- | ---: | ---: | ---: | ---: |"]
-        lines += [f"| {' | '.join(comparison.row())} |" for comparison in comparisons]
+    if rows:
+        head, *body = (f"| {' | '.join(row)} |" for row in rows)
+        lines += ["", head, f"|{' --- |' * len(rows[0])}", *body]
     if notes:
         lines += ["", *(f"- {note}" for note in notes)]
     return "\n".join(lines) + "\n"

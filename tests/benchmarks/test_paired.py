@@ -1,6 +1,6 @@
 """The harness of the benchmarks: which way a ratio points, and what is published."""
 
-from tests.benchmarks.paired import Comparison, compare, render
+from tests.benchmarks.paired import COLUMNS, Comparison, compare, render
 
 TWICE_AS_FAST = Comparison(
     "loop",
@@ -38,7 +38,9 @@ def test_rounds_of_a_comparison_belong_to_their_way():
 
 
 def test_section_names_command_commit_and_every_measurement():
-    section = render("Loops", "2026-01-31", "abc1234", "python -m loops", [TWICE_AS_FAST], ["A note."])
+    section = render(
+        "Loops", "2026-01-31", "abc1234", "python -m loops", [COLUMNS, TWICE_AS_FAST.row()], ["A note."]
+    )
     title, origin, columns, _, row, note = [line for line in section.splitlines() if line]
     assert title == "## Loops (2026-01-31)"
     assert origin.startswith("`python -m loops` at abc1234, ")

@@ -9,7 +9,7 @@ from pipeline.folder import JobFolder
 from pipeline.preflight import find_problems
 from pipeline.steps import prepare_images
 from pipeline.training.plan import plan_training
-from pipeline.training.session import build_loaders
+from pipeline.training.session import build_train_loader, build_validation_loader
 
 
 class _Silent:
@@ -49,9 +49,9 @@ def test_workers_find_the_images_of_a_job_in_a_faulty_store(
     assert find_problems(job) == []
     prepare_images(job, folder, _Silent())
     shutil.rmtree(cache_dir)  # as on another machine
-    loaders = [
-        build_loaders(plan_training(job, folder.data_plan), rank=rank, world_size=2) for rank in range(2)
-    ]
-    assert [sum(len(labels) for _, labels in train) for train, _ in loaders] == [48, 48]
-    assert sum(len(labels) for _, validation in loaders for _, labels in validation) == 24
+    plan = plan_training(job, folder.data_plan)
+    train = [build_train_loader(plan, rank=rank, world_size=2) for rank in range(2)]
+    validation = [build_validation_loader(plan, rank=rank, world_size=2) for rank in range(2)]
+    assert [sum(len(labels) for _, labels in batches) for batches in train] == [48, 48]
+    assert sum(len(labels) for batches in validation for _, labels in batches) == 24
     assert "very-secret" not in caplog.text + job.model_dump_json()

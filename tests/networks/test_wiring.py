@@ -40,6 +40,15 @@ def images(network):
     return torch.rand(2, *network.input_shape, generator=torch.Generator().manual_seed(1))
 
 
+def skipped_forms(network):
+    """Return the modules that run the stages of `base`."""
+    return [
+        module
+        for segment in range(1, network.num_segments - 1)
+        for module in network.form(segment, network.paths(segment)[-1])
+    ]
+
+
 def change(network):
     with torch.no_grad():
         for parameter in network.parameters():
@@ -96,9 +105,7 @@ def test_a_new_type_reaches_both_forms(network, images):
 def test_a_new_memory_format_reaches_both_forms(network, images):
     network(images, "base")
     network.to(memory_format=torch.channels_last)
-    weights = [
-        p for stage in network.stages for form in stage.skipped for p in form.parameters() if p.ndim == 4
-    ]
+    weights = [p for form in skipped_forms(network) for p in form.parameters() if p.ndim == 4]
     assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
 
 
@@ -123,7 +130,7 @@ def test_training_mode_reaches_both_forms(network, images):
     for mode in (True, False):
         network.train(mode)
         forms = [network.subnetwork(profile) for profile in network.extremes]
-        forms += [module for stage in network.stages for module in stage.skipped]
+        forms += skipped_forms(network)
         assert {module.training for form in forms for module in form.modules()} == {mode}
 
 
@@ -167,7 +174,7 @@ def test_norms_that_were_exchanged_are_exchanged_in_both_forms(network, images):
     network(images, "base")
     network = convert_sync_batchnorm(network)
     kinds = {type(module) for form in map(network.subnetwork, network.extremes) for module in form.modules()}
-    kinds |= {type(m) for stage in network.stages for form in stage.skipped for m in form.modules()}
+    kinds |= {type(module) for form in skipped_forms(network) for module in form.modules()}
     assert not kinds & {nn.BatchNorm2d, BatchNormAct2d}
     assert_both_forms_follow(network, images)
 
