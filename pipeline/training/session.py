@@ -165,8 +165,6 @@ def place_step(step: SelfDistillation, plan: TrainingPlan, *, world_size: int) -
     has_ddp = world_size > 1 and recipe.passes == "joint"
     kwargs = {
         "gradient_as_bucket_view": True,
-        # Training reads no running statistics; validation gives every worker rank 0's.
-        "broadcast_buffers": False,
         # A depth drawn at random leaves the norms of others without a gradient.
         "find_unused_parameters": plan.distillation.students == "sampled",
     }
