@@ -21,6 +21,7 @@ from pipeline.networks.adaptive import memory_format
 
 from .determinism import be_deterministic
 from .health import HealthWatch
+from .host_memory import keep_freed_memory
 from .initial_weights import load_initial_weights
 from .mixing import BatchMixer
 from .optimisation import build_criterion, build_optimizer, build_scheduler
@@ -74,6 +75,8 @@ def open_session(plan: TrainingPlan, board: Any) -> Session:  # noqa: ANN401
     """Build everything on this worker's device; must run in a Ray Train worker."""
     if plan.recipe.deterministic:
         be_deterministic()
+    if not plan.recipe.use_gpu:
+        keep_freed_memory()
     context = train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     torch.manual_seed(plan.seed)

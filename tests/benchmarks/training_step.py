@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from pipeline.networks import AdaptiveDepthNetwork, NetworkDescription
 from pipeline.networks.adaptive import memory_format
 from pipeline.recipe import DistillationConfig, TrainingConfig
+from pipeline.training.host_memory import keep_freed_memory
 from pipeline.training.optimisation import build_criterion, build_optimizer
 from pipeline.training.step import SelfDistillation
 from pipeline.training.update import Updater
@@ -79,6 +80,7 @@ class OurStep:
         recipe: TrainingConfig,
         wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
     ) -> None:
+        keep_freed_memory()
         self._layout = memory_format(network)
         network.to(memory_format=self._layout)
         _, base = network.extremes

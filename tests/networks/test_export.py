@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 import torch
 
+from pipeline.evaluation.calibration import calibrate
 from pipeline.networks import NetworkDescription
 from pipeline.networks.export import export_all_profiles, export_profile, write_onnx
 from pipeline.networks.switched import SwitchedNetwork, profile_tensor
@@ -23,6 +24,21 @@ NETWORKS = {
         7,
         image_size=32,
         kwargs={"layers": [2, 2, 1, 1], "channels": [8, 8, 16, 16], "zero_init_last": False},
+    ),
+    "resnet, with statistics of every path": NetworkDescription(
+        "resnet18",
+        7,
+        image_size=32,
+        path_statistics=True,
+        kwargs={"layers": [2, 2, 1, 1], "channels": [8, 8, 16, 16], "zero_init_last": False},
+    ),
+    "efficientnet, with statistics of every path": NetworkDescription(
+        "test_efficientnet",
+        7,
+        (2, 1, 2, 2, 2),
+        image_size=32,
+        path_statistics=True,
+        kwargs={"depth_multiplier": 2},
     ),
     "vit": NetworkDescription(
         "vit_tiny_patch16_224",
@@ -56,7 +72,10 @@ NETWORKS = {
 @pytest.fixture(scope="module", params=NETWORKS)
 def network(request):
     torch.manual_seed(0)
-    return as_after_some_training(NETWORKS[request.param].build())
+    network = as_after_some_training(NETWORKS[request.param].build())
+    if network.description.path_statistics:
+        return calibrate(network, [torch.rand(8, *network.input_shape)], device=torch.device("cpu"))
+    return network
 
 
 @pytest.fixture(scope="module")

@@ -93,6 +93,17 @@ def test_further_arguments_reach_the_optimiser(network):
     assert list(build_optimizer(network, recipe).defaults["betas"]) == [0.8, 0.95]
 
 
+def test_torchs_own_optimisers_update_all_weights_in_one_kernel_unless_told_otherwise(network):
+    def is_fused(optimizer, **kwargs):
+        recipe = TrainingConfig(epochs=1, optimizer=optimizer, optimizer_kwargs=kwargs)
+        return build_optimizer(network, recipe).defaults.get("fused")
+
+    assert is_fused("sgd") and is_fused("adamw")
+    assert not is_fused("sgd", foreach=True)
+    assert not is_fused("adamw", fused=False)
+    assert is_fused("lamb") is None
+
+
 def test_bce_asks_of_every_class_whether_it_is_there():
     logits, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
     loss = build_criterion(TrainingConfig(epochs=1, loss="bce"), is_smoothed=False)(logits, labels)
