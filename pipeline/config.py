@@ -195,8 +195,8 @@ class Job(Section):
         return Path(self.storage).absolute() / self.name
 
     def settings(self) -> dict[str, Any]:
-        """Return what decides the result, as plain data: all but where it is stored."""
-        return self.model_dump(mode="json", exclude={"storage", "registry", "name"})
+        """Return what decides the result, as plain data: all but where it is stored, how stores are reached."""
+        return self.model_dump(mode="json", exclude={"storage", "s3", "registry", "name"})
 
     def key(self) -> str:
         """Return the identity of the job: the same name and settings are the same job."""

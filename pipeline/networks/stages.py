@@ -64,7 +64,12 @@ def find_stages(
             chosen.
     """
     family = require_family(backbone, name)
-    stages = dict(_blocks_by_stage(backbone, family))
+    try:
+        stages = dict(_blocks_by_stage(backbone, family))
+    except AttributeError as error:
+        raise UnsupportedBackboneError(
+            name, f"timm's class runs a stage that is not there ({error})"
+        ) from error
     try:
         facts = probe_blocks(backbone, [path for blocks in stages.values() for path in blocks], input_shape)
     except ValueError as error:

@@ -66,14 +66,19 @@ class HealthWatch:
         self._lag_steps = default if lag_steps is None else lag_steps
         self._held = HeldWeights(network) if self._lag_steps else None
         *_, self._classifier = network.backbone.parameters()
-        self._current: tuple[Position, Tensor] | None = None
+        self._current: tuple[Position, Sequence[Tensor]] | None = None
         self._pending: deque[Reading] = deque()
         self._latest: Reading | None = None
         self._seen_alone: Reading | None = None
         self._spikes, self._num_spikes = SpikeDetector(), 0
 
-    def start_step(self, position: Position, images: Tensor) -> None:
-        """Say which step comes and what the network sees in it, on its device; kept by reference."""
+    def start_step(self, position: Position, images: Sequence[Tensor]) -> None:
+        """Say which step comes and what the network sees in it.
+
+        Args:
+            position: Of the step.
+            images: The parts of its batch, on the network's device; kept by reference.
+        """
         self._current = (position, images)
 
     def check(self, loss: Tensor) -> None:
@@ -112,7 +117,7 @@ class HealthWatch:
             return torch.zeros((), device=self._device)
         return gradient.detach().abs().amax().float()
 
-    def _send(self, position: Position, images: Tensor, values: Tensor) -> Reading:
+    def _send(self, position: Position, images: Sequence[Tensor], values: Tensor) -> Reading:
         """Start the copy of a step's values to the host."""
         lr = max(float(group["lr"]) for group in self._optimizer.param_groups)
         arrived = values.to("cpu", non_blocking=True)
@@ -154,7 +159,8 @@ class HealthWatch:
         if self._held is not None:
             self._held.restore()
         with autocast(self._device, self._precision):
-            outputs = trace(self._network, reading.images)
+            traces = [trace(self._network, images) for images in reading.images]
+        outputs = next((one for one in traces if one.first is not None), traces[-1])
         first = -1.0 if outputs.first is None else float(outputs.first)
         rows = self._gather([loss, gradient, reading.position.step, reading.lr, first])
         loss, gradient, step, lr, first = next((row for row in rows if not math.isfinite(row[0])), rows[0])

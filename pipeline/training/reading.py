@@ -1,5 +1,6 @@
 """Loss and gradient of one step on their way from the device to the host."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,14 +26,14 @@ class Reading:
     Attributes:
         position: Of the step.
         lr: Largest learning rate of the step.
-        images: What the network saw, on the device.
+        images: The parts of the batch that the network saw, on the device.
         values: Loss, and largest value of the classifier's gradient; on the host, shape (2,).
         arrival: Passed once the values have arrived; None if they have.
     """
 
     position: Position
     lr: float
-    images: Tensor
+    images: Sequence[Tensor]
     values: Tensor
     arrival: torch.cuda.Event | None
 

@@ -70,7 +70,8 @@ def train_epoch(session: Session, epoch: int) -> float:
         parts = [
             place(session, next(batches), draw=update * num_parts + number) for number in range(num_parts)
         ]
-        session.health.start_step(Position(epoch, step + 1, num_updates), parts[-1][0])
+        images = [images for images, _ in parts]
+        session.health.start_step(Position(epoch, step + 1, num_updates), images)
         loss = session.updater.backward(parts, session.students.draw(update))
         session.health.check(loss)
         session.updater.apply(update)

@@ -140,6 +140,7 @@ def test_pretrained_weights_are_the_super_nets_and_the_skip_norms_start_as_copie
         ("resnet5O", {}, r"timm model name, got 'resnet5O'; did you mean resnet50"),
         ("vgg11", {}, r"vgg11 cannot become an adaptive depth network: its layers form a chain .*VGG"),
         ("resnet18", {"foo": 1}, r"timm cannot build resnet18 with \{'foo': 1\}"),
+        ("resnet18", {"layers": [2, 2]}, r"runs a stage that is not there \(.*layer3"),
         ("resnet10t", {}, r"no stage has a block that can be left out \(layer1: has one block"),
         (
             "vit_tiny_patch16_224",

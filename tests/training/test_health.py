@@ -38,7 +38,7 @@ class Training:
         """Take a step whose loss is multiplied by a factor."""
         self.steps += 1
         images = torch.rand(4, 3, 16, 16) if images is None else images
-        self.watch.start_step(Position(1, self.steps, 9), images)
+        self.watch.start_step(Position(1, self.steps, 9), [images])
         full, base = self.network.extremes
         logits = self.network.forward_profiles(images, (full, base))
         labels = torch.tensor([0, 1, 2, 0])
@@ -67,6 +67,13 @@ def test_an_undefined_loss_stops_before_the_weights_change(network):
 def test_the_learning_rate_and_a_loss_that_is_bad_by_itself_are_told(network, factor):
     with pytest.raises(DivergenceError, match=r"rate 0.25; every module's output is finite for this batch"):
         Training(network, lr=0.25).step(factor=factor)
+
+
+def test_every_part_of_a_batch_is_looked_at(network):
+    watch = Training(network).watch
+    watch.start_step(Position(1, 1, 9), [torch.full((4, 3, 16, 16), math.nan), torch.rand(4, 3, 16, 16)])
+    with pytest.raises(DivergenceError, match=r"first not finite: the images themselves$"):
+        watch.check(torch.tensor(math.nan))
 
 
 @pytest.mark.parametrize("path", ["layer1.0.conv1", "layer3.1.conv2", "fc"])

@@ -98,7 +98,8 @@ def test_torchs_own_optimisers_update_all_weights_in_one_kernel_unless_told_othe
         recipe = TrainingConfig(epochs=1, optimizer=optimizer, optimizer_kwargs=kwargs)
         return build_optimizer(network, recipe).defaults.get("fused")
 
-    assert is_fused("sgd") and is_fused("adamw")
+    assert is_fused("sgd")
+    assert is_fused("adamw")
     assert not is_fused("sgd", foreach=True)
     assert not is_fused("adamw", fused=False)
     assert is_fused("lamb") is None

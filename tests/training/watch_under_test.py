@@ -45,7 +45,7 @@ def main(rank: int, meeting: str, fault: str) -> None:
         for step in range(1, NUM_STEPS + 1):
             is_bad = rank == 1 and step == 2
             images = torch.rand(4, 3, 16, 16) * (math.nan if is_bad and fault == "images" else 1.0)
-            watch.start_step(Position(1, step, NUM_STEPS), images)
+            watch.start_step(Position(1, step, NUM_STEPS), [images])
             loss = step_module(images, torch.tensor([0, 1, 2, 0]), network.extremes[1:])
             loss.backward()
             watch.check(loss.detach() * (math.inf if is_bad and fault == "loss" else 1.0))
