@@ -195,7 +195,7 @@ class Job(Section):
         return Path(self.storage).absolute() / self.name
 
     def settings(self) -> dict[str, Any]:
-        """Return what decides the result, as plain data: all but where it is stored, how stores are reached."""
+        """Return what decides the result, as plain data: neither places nor how stores are reached."""
         return self.model_dump(mode="json", exclude={"storage", "s3", "registry", "name"})
 
     def key(self) -> str:

@@ -94,7 +94,7 @@ def test_every_preset_is_a_valid_job(name):
             "temperature has no effect with student_labels: only",
         ),
         (
-            {"distillation": {"sampled_share": 0.5}},
+            {"distillation": {"students": "base", "sampled_share": 0.5}},
             "sampled_share has no effect without students: base_and_sampled",
         ),
         (

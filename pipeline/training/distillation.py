@@ -13,7 +13,7 @@ from torch.nn import functional
 def distillation_loss(
     student_BC: Tensor, teacher_BC: Tensor, *, temperature: float, top_k: int | None = None
 ) -> Tensor:
-    """Return how far a student's predictions are from the super-net's.
+    """Return how far a student's predictions are from the super-net's, image by image.
 
     The teacher is detached here, so no caller can let gradients reach it by mistake.
 
@@ -25,7 +25,7 @@ def distillation_loss(
             are classes, compares all.
 
     Returns:
-        KL(teacher || student) in nats, mean over B, times temperature squared; shape ().
+        KL(teacher || student) in nats, times temperature squared; shape (B,).
 
     Raises:
         ValueError: If temperature is not above 0.
@@ -40,38 +40,38 @@ def distillation_loss(
         student_BC = student_BC.gather(1, highest)
     student_log = functional.log_softmax(student_BC / temperature, dim=1)
     teacher_log = functional.log_softmax(teacher_BC / temperature, dim=1)
-    divergence = functional.kl_div(student_log, teacher_log, reduction="batchmean", log_target=True)
-    return divergence * temperature**2
+    divergence_BC = functional.kl_div(student_log, teacher_log, reduction="none", log_target=True)
+    return divergence_BC.sum(dim=1) * temperature**2
 
 
 def feature_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    """Return how far a student's stages are from the super-net's.
+    """Return how far a student's stages are from the super-net's, image by image.
 
     Args:
         student: Pooled output of every stage, shape (B, channels of the stage) each.
         teacher: The same of the super-net; detached here.
 
     Returns:
-        Sum over the stages of KL(teacher || student) of softmax over channels, mean over B; shape ().
+        Sum over the stages of KL(teacher || student) of softmax over channels; shape (B,).
     """
     losses = [
         distillation_loss(one.float(), other.float(), temperature=1.0)
         for one, other in zip(student, teacher, strict=True)
     ]
-    return torch.stack(losses).sum()
+    return torch.stack(losses).sum(dim=0)
 
 
 def unlearnt_share(teacher_BC: Tensor, targets: Tensor) -> Tensor:
-    """Return how much of the targets the super-net does not know yet: 1 minus its mean probability of them.
+    """Return how much of each image's target the super-net does not know yet: 1 minus its probability.
 
     Args:
         teacher_BC: Logits of the super-net; detached here.
         targets: Labels of shape (B,), or shares of the classes, shape (B, C).
 
     Returns:
-        In [0, 1], shape ().
+        In [0, 1], shape (B,).
     """
     known_BC = teacher_BC.detach().softmax(dim=1)
     if targets.ndim == 1:
-        return 1 - known_BC.gather(1, targets[:, None]).mean()
-    return 1 - (known_BC * targets).sum(dim=1).mean().clamp(max=1)
+        return 1 - known_BC.gather(1, targets[:, None]).squeeze(1)
+    return 1 - (known_BC * targets).sum(dim=1).clamp(max=1)

@@ -1,12 +1,13 @@
 """timm's optimisers, schedules and losses, as a recipe names them."""
 
 import inspect
+from collections.abc import Callable
 
 from timm.loss import BinaryCrossEntropy
 from timm.optim import create_optimizer_v2, get_optimizer_class
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pipeline.networks import AdaptiveDepthNetwork
@@ -56,8 +57,8 @@ def build_scheduler(optimizer: Optimizer, recipe: TrainingConfig, *, updates_per
     return scheduler
 
 
-def build_criterion(recipe: TrainingConfig, *, is_smoothed: bool) -> nn.Module:
-    """Return the loss of the targets.
+def build_criterion(recipe: TrainingConfig, *, is_smoothed: bool) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the loss of the targets, image by image: see `step.Criterion`.
 
     Args:
         recipe: Names it.
@@ -65,6 +66,6 @@ def build_criterion(recipe: TrainingConfig, *, is_smoothed: bool) -> nn.Module:
     """
     smoothing = 0.0 if is_smoothed else recipe.label_smoothing
     if recipe.loss == "bce":
-        criterion: nn.Module = BinaryCrossEntropy(smoothing=smoothing)
-        return criterion
-    return nn.CrossEntropyLoss(label_smoothing=smoothing)
+        by_class = BinaryCrossEntropy(smoothing=smoothing, reduction="none")
+        return lambda logits_BC, targets: by_class(logits_BC, targets).mean(dim=1)
+    return nn.CrossEntropyLoss(label_smoothing=smoothing, reduction="none")

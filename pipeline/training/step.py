@@ -17,7 +17,7 @@ from .distillation import distillation_loss, feature_loss, unlearnt_share
 from .teacher import Teacher
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
-"""Loss of logits of shape (B, C) against labels of shape (B,) or shares of classes of shape (B, C)."""
+"""Losses, shape (B,), of logits (B, C) against labels (B,) or shares of the classes (B, C)."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class SelfDistillation(nn.Module):
         return PooledTrace(trace.logits.float(), tuple(map(self.network.pool_state, trace.stages)))
 
     def _super_loss(self, trace: PooledTrace, images: Tensor, targets: Tensor) -> Tensor:
-        loss = self.criterion(trace.logits, targets)
+        loss = self.criterion(trace.logits, targets).mean()
         rule = self.rule
         if rule.teacher is None:
             return loss
@@ -127,21 +127,21 @@ class SelfDistillation(nn.Module):
         taught = distillation_loss(
             trace.logits, teacher(images), temperature=rule.temperature, top_k=rule.top_k
         )
-        return (1 - rule.teacher.share) * loss + rule.teacher.share * taught
+        return (1 - rule.teacher.share) * loss + rule.teacher.share * taught.mean()
 
     def _student_loss(self, student: PooledTrace, teacher: PooledTrace, targets: Tensor) -> Tensor:
         rule = self.rule
         if rule.student_labels == "only":
-            return self.criterion(student.logits, targets)
-        loss = distillation_loss(
+            return self.criterion(student.logits, targets).mean()
+        losses_B = distillation_loss(
             student.logits, teacher.logits, temperature=rule.temperature, top_k=rule.top_k
         )
         if rule.student_labels == "fading":
-            share = unlearnt_share(teacher.logits, targets)
-            loss = share * self.criterion(student.logits, targets) + (1 - share) * loss
+            share_B = unlearnt_share(teacher.logits, targets)
+            losses_B = share_B * self.criterion(student.logits, targets) + (1 - share_B) * losses_B
         if rule.features > 0:
-            loss = loss + rule.features * feature_loss(student.stages, teacher.stages)
-        return loss
+            losses_B = losses_B + rule.features * feature_loss(student.stages, teacher.stages)
+        return losses_B.mean()
 
 
 def _detached(trace: PooledTrace) -> PooledTrace:

@@ -141,7 +141,7 @@ def train_alone(module: nn.Module, plan: TrainingPlan) -> None:
     for _, (images, labels_B) in batches(plan, module, optimizer):
         with autocast(CPU, plan.recipe.precision):
             logits_BC = module(images)
-        criterion(logits_BC.float(), labels_B).backward()
+        criterion(logits_BC.float(), labels_B).mean().backward()
         optimizer.step()
         optimizer.zero_grad()
 

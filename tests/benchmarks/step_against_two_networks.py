@@ -69,7 +69,7 @@ def two_steps(case: StepCase, recipe: TrainingConfig, labels_B: Tensor) -> tuple
     teacher_BK = torch.randn(len(labels_B), NUM_CLASSES)
     losses: dict[str, Loss] = {
         "full": lambda logits_BK: functional.cross_entropy(logits_BK, labels_B),
-        "base": lambda logits_BK: distillation_loss(logits_BK, teacher_BK, temperature=1.0),
+        "base": lambda logits_BK: distillation_loss(logits_BK, teacher_BK, temperature=1.0).mean(),
     }
     full, base = (
         PlainStep(copy.deepcopy(network.subnetwork(profile)), recipe, layout, loss)

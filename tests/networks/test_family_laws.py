@@ -95,7 +95,7 @@ def test_no_two_profiles_agree(network, images):
 def test_one_training_step_gives_every_parameter_a_finite_gradient(description, images):
     torch.manual_seed(0)
     network = description.build().train()
-    step = SelfDistillation(network, DistillationConfig(), nn.CrossEntropyLoss())
+    step = SelfDistillation(network, DistillationConfig(), nn.CrossEntropyLoss(reduction="none"))
     step(images, torch.tensor([0, 1]), network.extremes[1:]).backward()
     gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
     assert [name for name, gradient in gradients.items() if gradient is None] == []

@@ -146,7 +146,7 @@ def test_hooks_and_settings_of_a_module_reach_both_forms(network, images):
 def gradients(network, images):
     torch.manual_seed(0)
     network.train().zero_grad()
-    step = SelfDistillation(network, DistillationConfig(), nn.CrossEntropyLoss())
+    step = SelfDistillation(network, DistillationConfig(), nn.CrossEntropyLoss(reduction="none"))
     step(images, torch.tensor([0, 1]), network.extremes[1:]).backward()
     return {name: parameter.grad.clone() for name, parameter in network.named_parameters()}
 
@@ -191,7 +191,7 @@ def test_data_parallel_training_reduces_every_gradient_in_one_pass(network, imag
     alone = gradients(network, images)
     network.zero_grad()
     torch.manual_seed(0)
-    step = SelfDistillation(network, DistillationConfig(), nn.CrossEntropyLoss())
+    step = SelfDistillation(network, DistillationConfig(), nn.CrossEntropyLoss(reduction="none"))
     parallel = DistributedDataParallel(step, find_unused_parameters=False)
     parallel(images, torch.tensor([0, 1]), network.extremes[1:]).backward()
     reduced = {name: parameter.grad for name, parameter in network.named_parameters()}

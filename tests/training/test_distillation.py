@@ -15,14 +15,12 @@ def test_the_loss_is_the_divergence_computed_by_hand():
 def test_the_temperature_divides_logits_and_its_square_multiplies_the_loss():
     teacher, student = torch.randn(4, 5), torch.randn(4, 5)
     warm = distillation_loss(student, teacher, temperature=2.0)
-    assert warm.item() == pytest.approx(
-        4 * distillation_loss(student / 2, teacher / 2, temperature=1.0).item()
-    )
+    torch.testing.assert_close(warm, 4 * distillation_loss(student / 2, teacher / 2, temperature=1.0))
 
 
 def test_gradient_never_reaches_the_teacher():
     teacher, student = torch.randn(2, 3, requires_grad=True), torch.randn(2, 3, requires_grad=True)
-    distillation_loss(student, teacher, temperature=1.0).backward()
+    distillation_loss(student, teacher, temperature=1.0).sum().backward()
     assert teacher.grad is None
     assert student.grad is not None
 
@@ -45,7 +43,7 @@ def test_only_the_teachers_highest_classes_are_compared():
 def test_as_many_highest_classes_as_there_are_classes_are_all(top_k):
     teacher, student = torch.randn(4, 3), torch.randn(4, 3)
     limited = distillation_loss(student, teacher, temperature=1.0, top_k=top_k)
-    assert limited.item() == distillation_loss(student, teacher, temperature=1.0).item()
+    assert torch.equal(limited, distillation_loss(student, teacher, temperature=1.0))
 
 
 def test_the_feature_loss_is_the_sum_over_stages():
@@ -53,17 +51,16 @@ def test_the_feature_loss_is_the_sum_over_stages():
     by_stage = sum(
         distillation_loss(one, other, temperature=1.0) for one, other in zip(student, teacher, strict=True)
     )
-    assert feature_loss(student, teacher).item() == pytest.approx(by_stage.item())
+    torch.testing.assert_close(feature_loss(student, teacher), by_stage)
 
 
 @pytest.mark.parametrize(
     ("teacher", "targets", "share"),
     [
-        (torch.zeros(2, 4), torch.tensor([0, 3]), 0.75),
-        (torch.tensor([[50.0, 0.0]]), torch.tensor([0]), 0.0),
-        (torch.tensor([[50.0, 0.0]]), torch.tensor([1]), 1.0),
-        (torch.zeros(1, 2), torch.tensor([[0.5, 0.5]]), 0.5),
+        (torch.zeros(2, 4), torch.tensor([0, 3]), [0.75, 0.75]),
+        (torch.tensor([[50.0, 0.0], [50.0, 0.0]]), torch.tensor([0, 1]), [0.0, 1.0]),
+        (torch.zeros(1, 2), torch.tensor([[0.5, 0.5]]), [0.5]),
     ],
 )
 def test_what_the_teacher_has_not_learnt_is_what_it_does_not_expect(teacher, targets, share):
-    assert unlearnt_share(teacher, targets).item() == pytest.approx(share, abs=1e-6)
+    assert unlearnt_share(teacher, targets).tolist() == pytest.approx(share, abs=1e-6)

@@ -23,21 +23,28 @@ def network(tiny_vit):
 
 
 def _step(network, criterion=None, **rule):
-    return SelfDistillation(network, DistillationConfig(**rule), criterion or nn.CrossEntropyLoss())
+    rule = {"student_labels": "none"} | rule
+    return SelfDistillation(
+        network, DistillationConfig(**rule), criterion or nn.CrossEntropyLoss(reduction="none")
+    )
 
 
 def test_the_joint_loss_weighs_labels_and_distillation(network):
-    criterion = nn.CrossEntropyLoss(label_smoothing=0.1)
+    criterion = nn.CrossEntropyLoss(label_smoothing=0.1, reduction="none")
     loss = _step(network, criterion, alpha=0.3, temperature=2.0)(IMAGES, LABELS, [BASE])
     full, base = network(IMAGES, "full"), network(IMAGES, "base")
-    by_parts = 0.3 * criterion(full, LABELS) + 0.7 * distillation_loss(base, full, temperature=2.0)
+    by_parts = (
+        0.3 * criterion(full, LABELS).mean() + 0.7 * distillation_loss(base, full, temperature=2.0).mean()
+    )
     assert loss.item() == pytest.approx(by_parts.item(), rel=1e-5)
 
 
 def test_students_share_what_is_not_the_super_nets(network):
     loss = _step(network)(IMAGES, LABELS, [BASE, BETWEEN])
     full = network(IMAGES)
-    students = [distillation_loss(network(IMAGES, one), full, temperature=1.0) for one in (BASE, BETWEEN)]
+    students = [
+        distillation_loss(network(IMAGES, one), full, temperature=1.0).mean() for one in (BASE, BETWEEN)
+    ]
     by_parts = 0.5 * functional.cross_entropy(full, LABELS) + 0.25 * sum(students)
     assert loss.item() == pytest.approx(by_parts.item(), rel=1e-5)
 
@@ -52,9 +59,9 @@ def test_labels_fade_for_the_students_as_the_teacher_learns_them(network):
     loss = _step(network, student_labels="fading")(IMAGES, LABELS, [BASE])
     full, base = network(IMAGES), network(IMAGES, "base")
     share = unlearnt_share(full, LABELS)
-    student = share * functional.cross_entropy(base, LABELS)
+    student = share * functional.cross_entropy(base, LABELS, reduction="none")
     student += (1 - share) * distillation_loss(base, full, temperature=1.0)
-    by_parts = 0.5 * functional.cross_entropy(full, LABELS) + 0.5 * student
+    by_parts = 0.5 * functional.cross_entropy(full, LABELS) + 0.5 * student.mean()
     assert loss.item() == pytest.approx(by_parts.item(), rel=1e-5)
 
 
@@ -63,19 +70,25 @@ def test_features_are_compared_stage_by_stage(network):
     traces = network.trace_profiles(IMAGES, network.extremes)
     pooled = [[network.pool_state(state) for state in traces[one].stages] for one in network.extremes]
     extra = with_features(IMAGES, LABELS, [BASE]) - without(IMAGES, LABELS, [BASE])
-    assert extra.item() == pytest.approx(0.5 * 2.0 * feature_loss(pooled[1], pooled[0]).item(), rel=1e-2)
+    assert extra.item() == pytest.approx(
+        0.5 * 2.0 * feature_loss(pooled[1], pooled[0]).mean().item(), rel=1e-2
+    )
 
 
 def test_a_teacher_from_outside_shares_the_super_nets_loss_and_is_no_part_of_the_step(network):
     seen, wanted = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), ((0.4, 0.4, 0.4), (0.2, 0.2, 0.2))
     model = copy.deepcopy(network.backbone)
     teacher = Teacher(model, seen=seen, wanted=wanted)
-    rule = DistillationConfig(teacher=TeacherConfig(name="vit_tiny_patch16_224", share=0.25), temperature=2.0)
-    step = SelfDistillation(network, rule, nn.CrossEntropyLoss(), teacher)
+    rule = DistillationConfig(
+        student_labels="none",
+        teacher=TeacherConfig(name="vit_tiny_patch16_224", share=0.25),
+        temperature=2.0,
+    )
+    step = SelfDistillation(network, rule, nn.CrossEntropyLoss(reduction="none"), teacher)
     full, base = network(IMAGES), network(IMAGES, "base")
-    taught = distillation_loss(full, model((IMAGES * 0.5 + 0.5 - 0.4) / 0.2), temperature=2.0)
+    taught = distillation_loss(full, model((IMAGES * 0.5 + 0.5 - 0.4) / 0.2), temperature=2.0).mean()
     by_parts = 0.5 * (0.75 * functional.cross_entropy(full, LABELS) + 0.25 * taught)
-    by_parts += 0.5 * distillation_loss(base, full, temperature=2.0)
+    by_parts += 0.5 * distillation_loss(base, full, temperature=2.0).mean()
     assert step(IMAGES, LABELS, [BASE]).item() == pytest.approx(by_parts.item(), rel=1e-5)
     assert {name.split(".")[0] for name, _ in step.named_parameters()} == {"network"}
 
@@ -90,7 +103,7 @@ def test_one_backward_equals_the_sum_of_two(network):
     _step(network)(IMAGES, LABELS, [BASE]).backward()
     together = _gradients(network)
     (0.5 * functional.cross_entropy(network(IMAGES), LABELS)).backward()
-    (0.5 * distillation_loss(network(IMAGES, "base"), network(IMAGES), temperature=1.0)).backward()
+    (0.5 * distillation_loss(network(IMAGES, "base"), network(IMAGES), temperature=1.0).mean()).backward()
     torch.testing.assert_close(together, _gradients(network), rtol=1e-4, atol=1e-6)
 
 

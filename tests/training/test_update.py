@@ -23,7 +23,7 @@ def start(tiny_vit):
 def _updater(start, *, compiled=False, **recipe):
     network = copy.deepcopy(start)
     recipe = TrainingConfig(epochs=1, lr=0.1, weight_decay=0.0, **recipe)
-    step = SelfDistillation(network, DistillationConfig(features=1.0), nn.CrossEntropyLoss())
+    step = SelfDistillation(network, DistillationConfig(features=1.0), nn.CrossEntropyLoss(reduction="none"))
     if compiled:
         step.compile() if recipe.passes == "joint" else step.compile_passes()
     return network, Updater(step, step, build_optimizer(network, recipe), recipe, device=CPU, world_size=1)

@@ -29,7 +29,7 @@ def main(rank: int, meeting: str, fault: str) -> None:
         "resnet18", num_classes=3, image_size=16, small_images=True, channels=[4, 4, 4, 4]
     )
     step_module = DistributedDataParallel(
-        SelfDistillation(network, DistillationConfig(), nn.CrossEntropyLoss())
+        SelfDistillation(network, DistillationConfig(), nn.CrossEntropyLoss(reduction="none"))
     )
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     watch = HealthWatch(
