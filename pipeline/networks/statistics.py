@@ -48,16 +48,11 @@ def locate_statistics(
     """
     norms = [path for path, module in backbone.named_modules() if keeps_statistics(module)]
     stages = {path: number for number, layout in enumerate(layouts, start=1) for path in layout.modules}
-    segments = {
-        path: next((stages[root] for root in stages if is_within(path, root)), None) for path in norms
-    }
-    outside = [path for path, segment in segments.items() if segment is None]
+    segments = {path: number for path in norms for root, number in stages.items() if is_within(path, root)}
+    outside = [path for path in norms if path not in segments]
     in_stem = _run_by_stem(backbone, family, outside, input_shape) if outside else set()
     head = len(layouts) + 1
-    return {
-        path: segment if segment is not None else 0 if path in in_stem else head
-        for path, segment in segments.items()
-    }
+    return segments | {path: 0 if path in in_stem else head for path in outside}
 
 
 def _run_by_stem(

@@ -55,18 +55,10 @@ class Wiring:
         self._copies: Copies = []
         self._replacements: dict[tuple[int, str], Replacements] = {}
         self._forms: dict[tuple[int, str], Form] = {}
-        holders = _holders(path_statistics)
+        self._holders = _holders(path_statistics)
+        self._segments = segments
         for segment in range(len(letters.segments)):
-            shared: dict[bool, tuple[Replacements, Form]] = {}
-            for path in letters.paths(segment):
-                own = {norm: one for norm, one in holders[path].items() if segments[norm] == segment}
-                skips_segment = letters.skips(segment, path)
-                wired = None if own else shared.get(skips_segment)
-                if wired is None:
-                    wired = self._wire(segment, own, is_skipped=skips_segment)
-                if not own:
-                    shared[skips_segment] = wired
-                self._replacements[segment, path], self._forms[segment, path] = wired
+            self._wire_all(segment, letters.paths(segment))
         roots = [original for original, _ in self._copies] + list(skip_norms.modules())
         self._snapshots = [(root._modules, tuple(root._modules.values())) for root in roots]
 
@@ -89,13 +81,23 @@ class Wiring:
     def follow_originals(self) -> None:
         """Give the copies the plain attributes of their originals, such as the training mode."""
         for original, form in self._copies:
-            vars(form).update(
-                {
-                    name: value
-                    for name, value in vars(original).items()
-                    if name not in ("_modules", "_buffers")
-                }
-            )
+            plain = {name: value for name, value in vars(original).items() if name not in _OWN}
+            vars(form).update(plain)
+
+    def _wire_all(self, segment: int, paths: Sequence[str]) -> None:
+        """Make the forms of a segment: a path without buffers of its own has the one of its letter."""
+        shared: dict[bool, tuple[Replacements, Form]] = {}
+        for path in paths:
+            is_skipped = self._letters.skips(segment, path)
+            holders = self._holders[path].items()
+            own = {norm: holder for norm, holder in holders if self._segments[norm] == segment}
+            if own:
+                wired = self._wire(segment, own, is_skipped=is_skipped)
+            elif is_skipped in shared:
+                wired = shared[is_skipped]
+            else:
+                wired = shared[is_skipped] = self._wire(segment, {}, is_skipped=is_skipped)
+            self._replacements[segment, path], self._forms[segment, path] = wired
 
     def _wire(
         self, segment: int, holders: Mapping[str, nn.Module], *, is_skipped: bool
