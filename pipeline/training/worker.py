@@ -4,6 +4,7 @@ Runs inside a Ray Train worker process, one a device. Every rank reports the sam
 """
 
 import time
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -44,18 +45,23 @@ def train_loop(config: dict[str, Any]) -> Divergence | None:
     for epoch in range(len(history) + 1, session.plan.recipe.epochs + 1):
         start_s = time.perf_counter()
         try:
-            loss = train_epoch(session, epoch)
+            trained = train_epoch(session, epoch)
         except DivergenceError as error:
             return error.divergence
-        metrics = {"train/loss": loss, **validate(session)}
+        metrics = {**trained, **validate(session)}
         metrics["epoch_s"] = time.perf_counter() - start_s
         history = (*history, EpochReport(epoch, metrics, time.time_ns() // 1_000_000))
         report_epoch(session, history)
     return None
 
 
-def train_epoch(session: Session, epoch: int) -> float:
-    """Train one epoch; returns the mean loss over all workers."""
+def train_epoch(session: Session, epoch: int) -> dict[str, float]:
+    """Train one epoch; returns metrics that are equal on every rank.
+
+    `train/data_wait` is the share of the time in which workers waited for images, and decoded them where they
+    do so themselves; a device that is behind its host computes meanwhile.
+    """
+    start_s = time.perf_counter()
     seed_epoch(session.plan.seed, epoch=epoch, rank=session.rank)
     set_epoch(session.train_batches, epoch)
     session.network.train()
@@ -63,7 +69,7 @@ def train_epoch(session: Session, epoch: int) -> float:
     num_updates = len(session.train_batches) // num_parts
     total = torch.zeros((), dtype=torch.float64, device=session.device)
     ticker = Ticker(session)
-    batches = iter(session.train_batches)
+    batches = TimedIterator(session.train_batches)
     for step in range(num_updates):
         update = (epoch - 1) * num_updates + step
         session.scheduler.step_update(update)
@@ -78,7 +84,10 @@ def train_epoch(session: Session, epoch: int) -> float:
         total += loss
         ticker.advance(epoch, step + 1, num_updates)
     session.health.finish_epoch()
-    return float(add_over_workers(session, total)) / (num_updates * session.world_size)
+    waited = batches.waited_s / (time.perf_counter() - start_s)
+    sums = torch.stack([total / num_updates, torch.full_like(total, waited)])
+    loss, waited = (add_over_workers(session, sums) / session.world_size).tolist()
+    return {"train/loss": loss, "train/data_wait": waited}
 
 
 def place(session: Session, batch: Part, *, draw: int) -> Part:
@@ -153,6 +162,28 @@ def add_over_workers(session: Session, sums: Tensor) -> Tensor:
     if session.world_size > 1:
         distributed.all_reduce(sums)
     return sums
+
+
+class TimedIterator:
+    """Yields what an iterable does and adds up how long that takes.
+
+    Attributes:
+        waited_s: Seconds until now.
+    """
+
+    def __init__(self, batches: Iterable[Part]) -> None:
+        start_s = time.perf_counter()
+        self._batches = iter(batches)
+        self.waited_s = time.perf_counter() - start_s
+
+    def __iter__(self) -> Iterator[Part]:
+        return self
+
+    def __next__(self) -> Part:
+        start_s = time.perf_counter()
+        batch = next(self._batches)
+        self.waited_s += time.perf_counter() - start_s
+        return batch
 
 
 class Ticker:

@@ -55,6 +55,7 @@ def test_the_whole_recipe_trains_and_the_better_of_weights_and_average_is_told(d
     result = run_training(plan_training(job, digits), name="recipe", storage=tmp_path, on_progress=_ignore)
     *_, last = result.history
     better = "ema" if last.uses_ema else "raw"
+    assert 0 < last.metrics["train/data_wait"] < 1
     assert last.metrics["score"] == max(last.metrics["raw/score"], last.metrics["ema/score"])
     assert last.metrics["full/top1"] == last.metrics[f"{better}/full/top1"]
     assert (result.checkpoint / "ema.safetensors").exists()
