@@ -8,11 +8,15 @@ import sys
 import mlflow.pyfunc
 import numpy as np
 import pytest
+import torch
 import yaml
 from mlflow import MlflowClient
 
+from pipeline.config import load_job
 from pipeline.evaluation.table import ProfileTable
 from pipeline.registry.store import current_store
+from pipeline.training.plan import plan_training
+from pipeline.training.session import build_validation_loader
 
 pytestmark = pytest.mark.ray
 
@@ -111,3 +115,20 @@ def test_a_job_killed_twice_goes_on_and_registers_one_version(start, tmp_path):
         model = mlflow.pyfunc.load_model("models:/killed/1")
     images = np.random.default_rng(0).random((4, 3, 8, 8), dtype=np.float32)
     assert model.predict(images, params={"profile": "base"}).shape == (4, 10)
+    assert reached(model.unwrap_python_model().network, tmp_path) == pytest.approx(
+        [result.top1 for result in table.results]
+    )
+
+
+@torch.no_grad()
+def reached(network, folder):
+    """Return the share of the validation images that a registered network gets right, by profile."""
+    plan = plan_training(load_job(str(folder / "job.yaml")), folder / "runs" / "killed" / "data.npz")
+    batches = list(build_validation_loader(plan, rank=0, world_size=1))
+    labels = torch.cat([labels for _, labels in batches])
+
+    def share(profile):
+        found = torch.cat([network(images, profile).argmax(1) for images, _ in batches])
+        return (found == labels).double().mean().item()
+
+    return [share(profile) for profile in ("FF", "FT", "TF", "TT")]
