@@ -13,6 +13,7 @@ with statistics taken anew for every path.
 
 import argparse
 import re
+import shlex
 import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -67,6 +68,7 @@ HEADINGS = [
     "on the Pareto front",
 ]
 ALONE = {"full alone": "full", "base alone": "base"}
+RUNS = (*RULES, *ALONE)
 
 
 def build_plan(name: str, data: Path, *, seed: int, epochs: int) -> TrainingPlan:
@@ -216,7 +218,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--only", nargs="*", default=[*RULES, *ALONE], help="names of runs")
+    parser.add_argument("--only", nargs="*", default=list(RUNS), help="names of runs")
     options = parser.parse_args()
     FOLDER.mkdir(exist_ok=True)
     torch.set_num_threads(1)
@@ -242,7 +244,8 @@ def main() -> None:
         ]
         all_profiles.append(f"{name}, statistics anew: {', '.join(profiles)}")
     seeds = " ".join(map(str, options.seeds))
-    command = f"{COMMAND} PATH/TO/cifar10/train.parquet --seeds {seeds} --epochs {options.epochs}"
+    names = "" if options.only == list(RUNS) else f" --only {shlex.join(options.only)}"
+    command = f"{COMMAND} PATH/TO/cifar10/train.parquet --seeds {seeds} --epochs {options.epochs}{names}"
     publish("Every profile good", command, [], [*alone, *all_profiles], rows=rows)
 
 
