@@ -57,7 +57,7 @@ class SelfDistillation(nn.Module):
         self.criterion = criterion
 
     def forward(self, images: Tensor, targets: Tensor, students: Sequence[DepthProfile]) -> Tensor:
-        """Return alpha times the super-net's loss plus (1 - alpha) times the students' mean loss.
+        """Return the super-net's loss and the students' mean loss in one; see `DistillationConfig.reduction`.
 
         Args:
             images: Normalised images, shape (B, channels, height, width).
@@ -71,7 +71,14 @@ class SelfDistillation(nn.Module):
         traces = self._trace(images, (full, *students))
         losses = [self._student_loss(traces[student], traces[full], targets) for student in students]
         super_loss = self._super_loss(traces[full], images, targets)
-        return self.rule.alpha * super_loss + (1 - self.rule.alpha) * torch.stack(losses).mean()
+        super_weight, student_weight = self._weights
+        return super_weight * super_loss + student_weight * torch.stack(losses).mean()
+
+    @property
+    def _weights(self) -> tuple[float, float]:
+        """Weights of the super-net's and of the students' loss."""
+        alpha = self.rule.alpha
+        return (alpha, 1 - alpha) if self.rule.reduction == "mean" else (1.0, (1 - alpha) / alpha)
 
     def compile_passes(self) -> None:
         """Compile the pass of each depth on its own, for `backward_in_turns`."""
@@ -97,13 +104,13 @@ class SelfDistillation(nn.Module):
         """
         full, _ = self.network.extremes
         teacher = self._trace(images, (full,))[full]
-        super_loss = self.rule.alpha * self._super_loss(teacher, images, targets)
+        super_weight, student_weight = self._weights
+        super_loss = super_weight * self._super_loss(teacher, images, targets)
         backward(super_loss)
         total, teacher = super_loss.detach(), _detached(teacher)
         for student in students:
             trace = self._trace(images, (student,))[student]
-            share = (1 - self.rule.alpha) / len(students)
-            loss = share * self._student_loss(trace, teacher, targets)
+            loss = student_weight / len(students) * self._student_loss(trace, teacher, targets)
             backward(loss)
             total = total + loss.detach()
         return total

@@ -48,16 +48,14 @@ from tests.benchmarks.paired import publish
 FOLDER = Path("runs-every-profile")
 COMMAND = "python -m tests.benchmarks.every_profile"
 CPU = torch.device("cpu")
+PAPER: dict[str, Any] = {"reduction": "mean", "students": "base", "student_labels": "none"}
 RULES: dict[str, dict[str, Any]] = {
-    "fading labels, a quarter sampled": {
-        "students": "base_and_sampled",
-        "sampled_share": 0.25,
-        "student_labels": "fading",
-    },
-    "paper (logits)": {"students": "base", "student_labels": "none"},
-    "fading labels": {"students": "base", "student_labels": "fading"},
-    "paper (logits and features)": {"students": "base", "student_labels": "none", "features": 1.0},
-    "fading labels, all sampled": {"students": "base_and_sampled", "student_labels": "fading"},
+    "default": {},
+    "sum": {"students": "base", "student_labels": "none"},
+    "sum, fading labels": {"students": "base"},
+    "fading labels, a quarter sampled": {"reduction": "mean"},
+    "paper (logits)": PAPER,
+    "paper (logits and features)": {**PAPER, "features": 1.0},
 }
 HEADINGS = [
     "top-1",

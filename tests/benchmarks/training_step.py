@@ -85,7 +85,7 @@ class OurStep:
         network.to(memory_format=self._layout)
         _, base = network.extremes
         self._students = (base,)
-        rule = DistillationConfig(students="base", student_labels="none", features=0.0)
+        rule = DistillationConfig(reduction="mean", students="base", student_labels="none", features=0.0)
         step = SelfDistillation(network, rule, build_criterion(recipe, is_smoothed=False))
         self.module = wrap(step)
         self._updater = Updater(

@@ -23,7 +23,7 @@ def network(tiny_vit):
 
 
 def _step(network, criterion=None, **rule):
-    rule = {"student_labels": "none"} | rule
+    rule = {"reduction": "mean", "student_labels": "none"} | rule
     return SelfDistillation(
         network, DistillationConfig(**rule), criterion or nn.CrossEntropyLoss(reduction="none")
     )
@@ -36,6 +36,14 @@ def test_the_joint_loss_weighs_labels_and_distillation(network):
     by_parts = (
         0.3 * criterion(full, LABELS).mean() + 0.7 * distillation_loss(base, full, temperature=2.0).mean()
     )
+    assert loss.item() == pytest.approx(by_parts.item(), rel=1e-5)
+
+
+def test_a_sum_gives_the_super_net_the_loss_of_a_plain_training(network):
+    loss = _step(network, reduction="sum", alpha=0.25)(IMAGES, LABELS, [BASE])
+    full, base = network(IMAGES, "full"), network(IMAGES, "base")
+    by_parts = functional.cross_entropy(full, LABELS)
+    by_parts += 3 * distillation_loss(base, full, temperature=1.0).mean()
     assert loss.item() == pytest.approx(by_parts.item(), rel=1e-5)
 
 
@@ -80,6 +88,7 @@ def test_a_teacher_from_outside_shares_the_super_nets_loss_and_is_no_part_of_the
     model = copy.deepcopy(network.backbone)
     teacher = Teacher(model, seen=seen, wanted=wanted)
     rule = DistillationConfig(
+        reduction="mean",
         student_labels="none",
         teacher=TeacherConfig(name="vit_tiny_patch16_224", share=0.25),
         temperature=2.0,
@@ -107,7 +116,7 @@ def test_one_backward_equals_the_sum_of_two(network):
     torch.testing.assert_close(together, _gradients(network), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("rule", [{}, {"features": 1.0, "student_labels": "fading"}])
+@pytest.mark.parametrize("rule", [{}, {"features": 1.0, "student_labels": "fading", "reduction": "sum"}])
 def test_passes_in_turns_give_the_gradients_of_the_joint_one(network, rule):
     step = _step(network, **rule)
     joint = step(IMAGES, LABELS, [BASE, BETWEEN])
