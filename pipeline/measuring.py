@@ -28,11 +28,11 @@ class Measurement:
 
     Attributes:
         table: Of the network that is registered.
-        scores: Hypervolume of the profiles by what norms normalise by; one entry where nothing was tried.
+        mean_top1: Over all profiles, by what norms normalise by; one entry where nothing was tried.
     """
 
     table: ProfileTable
-    scores: dict[str, float]
+    mean_top1: dict[str, float]
 
 
 def load_network(plan: TrainingPlan, checkpoint: Path) -> AdaptiveDepthNetwork:
@@ -69,7 +69,7 @@ def measure_checkpoint(
 ) -> Measurement:
     """Evaluate a checkpoint where this runs: on its GPU if the plan uses one, else on its CPUs.
 
-    Where norms keep running statistics, they are taken anew for every path, and the better curve counts.
+    Where norms keep running statistics, they are taken anew for every path, and the better mean over all profiles counts.
 
     Args:
         plan: What was trained.
@@ -94,9 +94,9 @@ def measure_checkpoint(
         images = take_images(build_train_loader(plan, rank=0, world_size=1), plan.calibration_images)
         anew = calibrate(network, images, device=device)
         told = counted(batches, lambda step: tell(len(batches) + step))
-        candidates.append(reach(anew, told, device=device, statistics="paths"))
-    best = max(candidates, key=lambda candidate: candidate.score)
-    if best.statistics == "paths":
+        candidates.append(reach(anew, told, device=device, statistics_of="paths"))
+    best = max(candidates, key=lambda candidate: candidate.mean_top1)
+    if best.statistics_of == "paths":
         write_weights(best.network.state_dict(), calibrated)
     table = tabulate(
         best,
@@ -107,7 +107,7 @@ def measure_checkpoint(
         latency_runs=settings.latency_runs,
         on_latency=lambda done: tell(num_passes * len(batches) + done),
     )
-    return Measurement(table, {candidate.statistics: candidate.score for candidate in candidates})
+    return Measurement(table, {candidate.statistics_of: candidate.mean_top1 for candidate in candidates})
 
 
 def counted(batches: DataLoader[Any], tell: Callable[[int], None]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -251,11 +251,11 @@ def evaluate(session: Session) -> ProfileTable:
             session.job.evaluation,
             board,
         )
-    if "paths" in measurement.scores:
-        scores = measurement.scores
+    if "paths" in measurement.mean_top1:
+        means = measurement.mean_top1
         session.reporter.say(
-            f"norm statistics taken anew for every path: score {scores['training']:.4f} to "
-            f"{scores['paths']:.4f}; {'kept' if measurement.table.statistics == 'paths' else 'dropped'}"
+            f"norm statistics taken anew for every path: mean top-1 {means['training']:.4f} to "
+            f"{means['paths']:.4f}; {'kept' if measurement.table.statistics == 'paths' else 'dropped'}"
         )
     write_atomically(path, measurement.table.to_json())
     return measurement.table

@@ -1,6 +1,7 @@
 """The whole profile table of one network: accuracy, cost and latency of every depth."""
 
 import platform
+import statistics
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,6 @@ from pipeline.networks.cost import Latency, measure_latency
 
 from .accuracy import Accuracy, accuracies, count_profiles
 from .pareto import Point, pareto_front
-from .score import score_profiles
 from .table import LatencyConditions, ProfileResult, ProfileTable, Statistics, Weights
 
 PRECISION = "float32"
@@ -28,18 +28,18 @@ class Reached:
         network: In evaluation mode.
         accuracies: By profile, `full` first and `base` last.
         num_images: How many images were counted.
-        statistics: What its norms normalise by.
+        statistics_of: What its norms normalise by.
     """
 
     network: AdaptiveDepthNetwork
     accuracies: Mapping[DepthProfile, Accuracy]
     num_images: int
-    statistics: Statistics = "training"
+    statistics_of: Statistics = "training"
 
     @property
-    def score(self) -> float:
-        """The hypervolume of its profiles."""
-        return score_profiles(self.network, self.accuracies)
+    def mean_top1(self) -> float:
+        """The mean over all profiles; unlike the hypervolume it counts those that another one dominates."""
+        return statistics.mean(accuracy.top1 for accuracy in self.accuracies.values())
 
 
 def reach(
@@ -47,7 +47,7 @@ def reach(
     batches: Iterable[tuple[Tensor, Tensor]],
     *,
     device: torch.device,
-    statistics: Statistics = "training",
+    statistics_of: Statistics = "training",
 ) -> Reached:
     """Count what all 2^N profiles of a network reach.
 
@@ -55,7 +55,7 @@ def reach(
         network: On `device`; left in evaluation mode.
         batches: Validation images of shape (B, channels, height, width) with labels of shape (B,).
         device: Where to compute.
-        statistics: What its norms normalise by.
+        statistics_of: What its norms normalise by.
 
     Raises:
         ValueError: If there is no image.
@@ -63,7 +63,7 @@ def reach(
     network.eval()
     totals = count_profiles(network, batches, network.profiles, device=device, precision=PRECISION)
     reached = accuracies(totals, network.profiles, num_classes=network.description.num_classes)
-    return Reached(network, reached, int(totals[0, 3]), statistics)
+    return Reached(network, reached, int(totals[0, 3]), statistics_of)
 
 
 def evaluate_profiles(
@@ -147,7 +147,7 @@ def tabulate(
         reached.num_images,
         latency_conditions(device, latency_batch_size),
         weights,
-        reached.statistics,
+        reached.statistics_of,
     )
 
 

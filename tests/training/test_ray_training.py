@@ -61,6 +61,7 @@ def test_the_whole_recipe_trains_and_the_better_of_weights_and_average_is_told(d
     assert (result.checkpoint / "ema.safetensors").exists()
 
 
+@pytest.mark.slow  # test_training_kill resumes as well
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_run_ended_early_goes_on_to_the_weights_of_an_uninterrupted_one(digits, tiny_job, tmp_path):
     job = tiny_job(
