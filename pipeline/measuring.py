@@ -69,7 +69,8 @@ def measure_checkpoint(
 ) -> Measurement:
     """Evaluate a checkpoint where this runs: on its GPU if the plan uses one, else on its CPUs.
 
-    Where norms keep running statistics, they are taken anew for every path, and the better mean over all profiles counts.
+    Where norms keep running statistics, they are taken anew for every path as well, and what is better in the
+    mean over all profiles counts.
 
     Args:
         plan: What was trained.
