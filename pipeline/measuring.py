@@ -95,9 +95,9 @@ def measure_checkpoint(
         images = take_images(build_train_loader(plan, rank=0, world_size=1), plan.calibration_images)
         anew = calibrate(network, images, device=device)
         told = counted(batches, lambda step: tell(len(batches) + step))
-        candidates.append(reach(anew, told, device=device, statistics_of="paths"))
+        candidates.append(reach(anew, told, device=device, statistics="paths"))
     best = max(candidates, key=lambda candidate: candidate.mean_top1)
-    if best.statistics_of == "paths":
+    if best.statistics == "paths":
         write_weights(best.network.state_dict(), calibrated)
     table = tabulate(
         best,
@@ -108,7 +108,7 @@ def measure_checkpoint(
         latency_runs=settings.latency_runs,
         on_latency=lambda done: tell(num_passes * len(batches) + done),
     )
-    return Measurement(table, {candidate.statistics_of: candidate.mean_top1 for candidate in candidates})
+    return Measurement(table, {candidate.statistics: candidate.mean_top1 for candidate in candidates})
 
 
 def counted(batches: DataLoader[Any], tell: Callable[[int], None]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,10 +1,10 @@
 """The whole profile table of one network: accuracy, cost and latency of every depth."""
 
 import platform
-import statistics
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -28,18 +28,18 @@ class Reached:
         network: In evaluation mode.
         accuracies: By profile, `full` first and `base` last.
         num_images: How many images were counted.
-        statistics_of: What its norms normalise by.
+        statistics: What its norms normalise by.
     """
 
     network: AdaptiveDepthNetwork
     accuracies: Mapping[DepthProfile, Accuracy]
     num_images: int
-    statistics_of: Statistics = "training"
+    statistics: Statistics = "training"
 
     @property
     def mean_top1(self) -> float:
         """The mean over all profiles; unlike the hypervolume it counts those that another one dominates."""
-        return statistics.mean(accuracy.top1 for accuracy in self.accuracies.values())
+        return fmean(accuracy.top1 for accuracy in self.accuracies.values())
 
 
 def reach(
@@ -47,7 +47,7 @@ def reach(
     batches: Iterable[tuple[Tensor, Tensor]],
     *,
     device: torch.device,
-    statistics_of: Statistics = "training",
+    statistics: Statistics = "training",
 ) -> Reached:
     """Count what all 2^N profiles of a network reach.
 
@@ -55,7 +55,7 @@ def reach(
         network: On `device`; left in evaluation mode.
         batches: Validation images of shape (B, channels, height, width) with labels of shape (B,).
         device: Where to compute.
-        statistics_of: What its norms normalise by.
+        statistics: What its norms normalise by.
 
     Raises:
         ValueError: If there is no image.
@@ -63,7 +63,7 @@ def reach(
     network.eval()
     totals = count_profiles(network, batches, network.profiles, device=device, precision=PRECISION)
     reached = accuracies(totals, network.profiles, num_classes=network.description.num_classes)
-    return Reached(network, reached, int(totals[0, 3]), statistics_of)
+    return Reached(network, reached, int(totals[0, 3]), statistics)
 
 
 def evaluate_profiles(
@@ -147,7 +147,7 @@ def tabulate(
         reached.num_images,
         latency_conditions(device, latency_batch_size),
         weights,
-        reached.statistics_of,
+        reached.statistics,
     )
 
 

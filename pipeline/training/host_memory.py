@@ -11,8 +11,8 @@ def keep_freed_memory() -> None:
     """Let the allocator keep what a step frees for the next step, instead of returning it to the system.
 
     Activations of a step are large, so glibc maps and unmaps them one by one, and the system clears every
-    page anew. Kept, a float32 step of ResNet-50 takes about 5 % less time; the process holds its peak. Other
-    C libraries are left as they are.
+    page anew. Kept, a step spends no time on that; the process holds its peak. Other C libraries are left as
+    they are.
 
     Source: mallopt(3).
     """
