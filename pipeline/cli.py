@@ -211,7 +211,7 @@ def _work(source: str, settings: Sequence[str] | None, step: "Callable[[Job, Ter
             from pipeline.preflight import checked_job
 
             job = checked_job(source, settings or ())
-        log_file = JobFolder(job.folder).log_file
+        log_file = JobFolder.of(job).log_file
         with _naming(log_file), quiet(log_file) as console, Terminal(console) as terminal:
             step(job, terminal)
 
@@ -227,7 +227,7 @@ def _tune(job: "Job", terminal: Terminal) -> None:
         result = search(session)
     if result is not None:
         _print_trials(terminal.console, result)
-        terminal.say(f"kept in {job.folder}; next: skipline train with the same job")
+        terminal.say(f"kept in {JobFolder.of(job).root}; next: skipline train with the same job")
 
 
 def _train(job: "Job", terminal: Terminal) -> None:
@@ -281,7 +281,7 @@ def _print_registered(
         if job.registry.tracking_uri
         else f" --storage {job.storage}"
     )
-    terminal.say(f"registered {version.uri}; checkpoints and results in {job.folder}")
+    terminal.say(f"registered {version.uri}; checkpoints and results in {JobFolder.of(job).root}")
     terminal.say(f"next: skipline profiles {version.uri}{where}")
 
 

@@ -176,8 +176,28 @@ class Job(Section):
     )
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="how latencies are measured")
     registry: RegistryConfig = Field(description="where the result is registered")
-    storage: str = Field("runs", description="folder for checkpoints, results and the embedded MLflow")
+    storage: str = Field(
+        "runs",
+        description="folder or s3://BUCKET/PREFIX of checkpoints and results; a folder has MLflow, too",
+    )
     s3: S3Config = Field(S3Config(), description="how s3:// locations are reached")
+
+    @field_validator("storage")
+    @classmethod
+    def _storage_has_a_registry(cls, value: str, info: ValidationInfo) -> str:
+        scheme, separator, _ = value.partition("://")
+        if separator and scheme != "s3":
+            raise ValueError(
+                f"storage must be a folder or s3://BUCKET/PREFIX, got {scheme}://...; other stores that "
+                "speak S3's protocol are named by s3.endpoint_url"
+            )
+        registry: RegistryConfig | None = info.data.get("registry")
+        if separator and registry is not None and registry.tracking_uri is None:
+            raise ValueError(
+                "storage in an object store cannot hold the embedded MLflow, got no registry.tracking_uri; "
+                "name an MLflow server or a database there"
+            )
+        return value
 
     @field_validator("s3")
     @classmethod
@@ -188,11 +208,6 @@ class Job(Section):
         if value != S3Config() and not is_used:
             raise ValueError("the settings have no effect without an s3:// location; leave them out")
         return value
-
-    @property
-    def folder(self) -> Path:
-        """Where everything of this job is kept."""
-        return Path(self.storage).absolute() / self.name
 
     def settings(self) -> dict[str, Any]:
         """Return what decides the result, as plain data: neither places nor how stores are reached."""

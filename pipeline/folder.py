@@ -3,9 +3,8 @@
 A step whose result file exists is done; the same command run again goes on with the next one.
 """
 
-import fcntl
-import os
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,88 +12,106 @@ from pathlib import Path
 import yaml
 
 from pipeline.config import Job
+from pipeline.data.cache import cache_folder
 from pipeline.errors import RequestError
+from pipeline.storage import StoragePath
+from pipeline.storage.lock import HeldError, locked
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class JobFolder:
-    """Paths of one job's files, all below `root`."""
+    """Where one job's files are, all below `root`."""
 
-    root: Path
+    root: StoragePath
+
+    @classmethod
+    def of(cls, job: Job) -> "JobFolder":
+        """Return the folder of a job; raises ValueError if its storage is not written as one."""
+        return cls(StoragePath.parse(job.storage, job.s3) / job.name)
 
     @property
-    def job_file(self) -> Path:
+    def job_file(self) -> StoragePath:
         """The settings that the job was started with."""
         return self.root / "job.yaml"
 
     @property
     def log_file(self) -> Path:
-        """What Ray, MLflow and the steps have to say."""
-        return self.root / "skipline.log"
+        """What Ray, MLflow and the steps have to say; on this machine, as no object can be appended to."""
+        folder = self.root.local_path if self.root.is_local else cache_folder("jobs") / self.root.path
+        return folder / "skipline.log"
 
     @property
-    def data_plan(self) -> Path:
+    def data_plan(self) -> StoragePath:
         """Which images train and validate."""
         return self.root / "data.npz"
 
     @property
-    def initial_weights(self) -> Path:
+    def initial_weights(self) -> StoragePath:
         """What all trainings of a pretrained job start from."""
         return self.root / "initial.safetensors"
 
     @property
-    def teacher_weights(self) -> Path:
+    def teacher_weights(self) -> StoragePath:
         """Weights of the network that teaches the super-net."""
         return self.root / "teacher.safetensors"
 
     @property
-    def search(self) -> Path:
+    def search(self) -> StoragePath:
         """Ray Tune's experiment and the trials' runs."""
         return self.root / "search"
 
     @property
-    def search_result(self) -> Path:
+    def search_result(self) -> StoragePath:
         """All trials and the best of them."""
         return self.search / "result.json"
 
     @property
-    def training_result(self) -> Path:
+    def training(self) -> StoragePath:
+        """The run of the training, with its checkpoints."""
+        return self.root / "training"
+
+    @property
+    def training_result(self) -> StoragePath:
         """The best checkpoint and the history of the training."""
         return self.root / "training.json"
 
     @property
-    def profile_table(self) -> Path:
+    def profile_table(self) -> StoragePath:
         """What every depth profile reaches and costs."""
         return self.root / "profiles.json"
 
     @property
-    def calibrated_weights(self) -> Path:
+    def calibrated_weights(self) -> StoragePath:
         """The weights that were evaluated, where their statistics are not those of the checkpoint."""
         return self.root / "calibrated.safetensors"
 
     @property
-    def version(self) -> Path:
+    def version(self) -> StoragePath:
         """The registered model version."""
         return self.root / "version.json"
 
     @contextmanager
-    def locked(self, job: Job) -> Iterator[None]:
-        """Hold the folder for one process and make sure that it belongs to this job, if to any.
+    def locked(self, job: Job, say: Callable[[str], None] = _log.info) -> Iterator[None]:
+        """Hold the folder for one command and make sure that it belongs to this job, if to any.
+
+        Args:
+            job: Whose it has to be.
+            say: Told why this waits, if it does.
 
         Raises:
-            RequestError: If another process works in it, or it holds a job with other settings.
+            RequestError: If another command works in it, or it holds a job with other settings.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RequestError(
-                    f"one command at a time may work on a job, {job.name!r} is being worked on in "
-                    f"{self.root}; wait for that command or end it"
-                ) from error
-            self._check_owner(job)
-            yield
+        try:
+            with locked(self.root, say):
+                self._check_owner(job)
+                yield
+        except HeldError as error:
+            raise RequestError(
+                f"one command at a time may work on a job, {job.name!r} is being worked on in {self.root} by "
+                f"{error}; wait for that command or end it"
+            ) from error
 
     @property
     def is_claimed(self) -> bool:
@@ -104,7 +121,7 @@ class JobFolder:
     def claim(self, job: Job) -> None:
         """Store the settings: from now on the folder is this job's."""
         if not self.is_claimed:
-            write_atomically(self.job_file, yaml.safe_dump(job.model_dump(mode="json"), sort_keys=False))
+            self.job_file.write_text(yaml.safe_dump(job.model_dump(mode="json"), sort_keys=False))
 
     def _check_owner(self, job: Job) -> None:
         if not self.is_claimed:
@@ -129,13 +146,3 @@ def _flat(data: dict[str, object], prefix: str = "") -> dict[str, object]:
         inner = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
         flat.update(inner)
     return flat
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file so that a reader or a crash sees the old text or the new one, never a part."""
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

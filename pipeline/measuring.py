@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +14,9 @@ from pipeline.evaluation.calibration import calibrate, take_images
 from pipeline.evaluation.evaluate import reach, tabulate
 from pipeline.evaluation.table import ProfileTable
 from pipeline.networks import AdaptiveDepthNetwork
-from pipeline.training.checkpoint import load_weights, read_history
+from pipeline.storage import StoragePath
+from pipeline.training.checkpoint import load_weights, read_stored_history
+from pipeline.training.manifest import at_hand
 from pipeline.training.plan import TrainingPlan
 from pipeline.training.session import build_train_loader, build_validation_loader
 from pipeline.training.students import trained_profiles
@@ -35,15 +36,16 @@ class Measurement:
     mean_top1: dict[str, float]
 
 
-def load_network(plan: TrainingPlan, checkpoint: Path) -> AdaptiveDepthNetwork:
+def load_network(plan: TrainingPlan, checkpoint: StoragePath) -> AdaptiveDepthNetwork:
     """Return the network of a plan with a checkpoint's weights."""
     network = plan.network.build()
-    load_weights(checkpoint, network)
+    with at_hand(checkpoint) as folder:
+        load_weights(folder, network)
     return network
 
 
 def load_evaluated(
-    plan: TrainingPlan, checkpoint: Path, calibrated: Path, table: ProfileTable
+    plan: TrainingPlan, checkpoint: StoragePath, calibrated: StoragePath, table: ProfileTable
 ) -> AdaptiveDepthNetwork:
     """Return the network that a table is about.
 
@@ -56,14 +58,15 @@ def load_evaluated(
     if table.statistics == "training":
         return load_network(plan, checkpoint)
     network = replace(plan.network, path_statistics=True).build()
-    network.load_state_dict(load_file(calibrated))
+    with calibrated.as_local() as path:
+        network.load_state_dict(load_file(path))
     return network
 
 
 def measure_checkpoint(
     plan: TrainingPlan,
-    checkpoint: Path,
-    calibrated: Path,
+    checkpoint: StoragePath,
+    calibrated: StoragePath,
     settings: EvaluationConfig,
     board: Any,  # noqa: ANN401
 ) -> Measurement:
@@ -98,12 +101,13 @@ def measure_checkpoint(
         candidates.append(reach(anew, told, device=device, statistics="paths"))
     best = max(candidates, key=lambda candidate: candidate.mean_top1)
     if best.statistics == "paths":
-        write_weights(best.network.state_dict(), calibrated)
+        with calibrated.writing() as path:
+            write_weights(best.network.state_dict(), path)
     table = tabulate(
         best,
         device=device,
         trained=trained_profiles(network.profiles, plan.distillation),
-        weights="average" if read_history(checkpoint)[-1].uses_ema else "latest",
+        weights="average" if read_stored_history(checkpoint)[-1].uses_ema else "latest",
         latency_batch_size=settings.latency_batch_size,
         latency_runs=settings.latency_runs,
         on_latency=lambda done: tell(num_passes * len(batches) + done),

@@ -1,9 +1,7 @@
 """Everything that can be found wrong with a job before anything starts, all of it in one go."""
 
-import os
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import torch
 
@@ -17,9 +15,10 @@ from pipeline.networks import AdaptiveDepthNetwork
 from pipeline.networks.misfit import PretrainedError
 from pipeline.networks.pretrained import check_source
 from pipeline.networks.profiles import StageSize
-from pipeline.object_store import is_s3
 from pipeline.registry.register import check_model_name
 from pipeline.registry.store import connect
+from pipeline.storage.check import check_storage
+from pipeline.storage.object_store import is_s3
 from pipeline.survey import explain
 from pipeline.training.plan import describe_network, describe_teacher
 from search_spaces import load_space
@@ -61,7 +60,7 @@ def find_problems(job: Job, *, stand_ins: Collection[str] = ()) -> list[str]:
     if job.search is not None and network is not None and "search.space" not in stand_ins:
         problems += _space_problems(job, network)
     problems += check_model_name(job.registry.model)
-    problems += _storage_problems(Path(job.storage))
+    problems += check_storage(job.storage, job.s3)
     problems += _tracking_problems(job)
     return problems
 
@@ -171,19 +170,12 @@ def _space_problems(job: Job, network: AdaptiveDepthNetwork) -> list[str]:
     return [f"search: {problem}" for problem in space.check(job, stage_sizes(network))]
 
 
-def _storage_problems(storage: Path) -> list[str]:
-    existing = next(path for path in (storage.absolute(), *storage.absolute().parents) if path.exists())
-    if existing.is_dir() and os.access(existing, os.W_OK):
-        return []
-    return [f"storage must be a folder that can be written, got {str(storage)!r}; {existing} is not"]
-
-
 def _tracking_problems(job: Job) -> list[str]:
     """Ask a tracking server for an answer; the embedded one is a file below storage."""
     if job.registry.tracking_uri is None:
         return []
     try:
-        connect(job.registry.tracking_uri, storage=Path(job.storage).absolute(), timeout_s=TRACKING_TIMEOUT_S)
+        connect(job.registry.tracking_uri, timeout_s=TRACKING_TIMEOUT_S)
     except RequestError as error:
         return [f"registry: {problem}" for problem in error.problems]
     return []

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 from cluster.runtime import connected, run_remotely
@@ -16,21 +16,34 @@ from pipeline.config import Job
 from pipeline.data.plan import DataPlan, prepare_data
 from pipeline.errors import RequestError
 from pipeline.evaluation.table import ProfileTable
-from pipeline.folder import JobFolder, write_atomically
+from pipeline.folder import JobFolder
 from pipeline.measuring import load_evaluated, measure_checkpoint
 from pipeline.networks.misfit import PretrainedError
 from pipeline.networks.pretrained import Source
 from pipeline.preflight import shape_of, stage_sizes
 from pipeline.recipe import TeacherConfig
 from pipeline.registry.register import RegisteredVersion, find_version, register_model
-from pipeline.registry.store import connect, default_artifact_root, ensure_experiment
+from pipeline.registry.store import (
+    connect,
+    default_artifact_root,
+    ensure_experiment,
+    reach_artifacts,
+    tracking_uri,
+)
 from pipeline.registry.tracking import JobRun
 from pipeline.reporting import EpochLog, Reporter, TrialLog, log_history
 from pipeline.search.driver import run_search
 from pipeline.search.result import SearchResult
+from pipeline.storage import StoragePath
 from pipeline.training.checkpoint import EpochReport, History
 from pipeline.training.initial_weights import GivenWeights, store_initial_weights
-from pipeline.training.plan import TrainingPlan, describe_network, describe_teacher, plan_training
+from pipeline.training.plan import (
+    TrainingPlan,
+    describe_network,
+    describe_teacher,
+    load_data_plan,
+    plan_training,
+)
 from pipeline.training.progress import open_board, watching
 from pipeline.training.trainer import TrainingResult, resources_per_worker, run_training
 
@@ -59,8 +72,8 @@ def opened(job: Job, reporter: Reporter) -> Iterator[Session]:
 
     All of it ends with the block.
     """
-    folder = JobFolder(job.folder)
-    with folder.locked(job):
+    folder = JobFolder.of(job)
+    with folder.locked(job, reporter.say):
         if not (folder.is_claimed and folder.data_plan.exists()):
             prepare_images(job, folder, reporter)
         source = job.backbone.pretrained
@@ -86,9 +99,10 @@ def opened(job: Job, reporter: Reporter) -> Iterator[Session]:
 
 def open_run(job: Job) -> JobRun:
     """Return the job's parent run in MLflow, the same one whenever the job goes on."""
-    storage, uri = Path(job.storage).absolute(), job.registry.tracking_uri
-    client = connect(uri, storage=storage)
-    root = default_artifact_root(uri, storage=storage)
+    client = connect(tracking_uri(job))
+    root = default_artifact_root(client.tracking_uri, storage=StoragePath.parse(job.storage, job.s3))
+    if root is not None and not root.is_local:
+        reach_artifacts(job.s3)
     experiment = ensure_experiment(client, job.registry.experiment, artifact_root=root)
     return JobRun.open(client, experiment, name=job.name, key=job.key(), params=job.settings(), tags={})
 
@@ -119,7 +133,8 @@ def prepare_images(job: Job, folder: JobFolder, reporter: Reporter) -> None:
         f"data: {len(plan.train_rows)} training and {len(plan.validation_rows)} validation images, "
         f"{plan.num_classes} classes"
     )
-    plan.save(folder.data_plan)
+    with folder.data_plan.writing() as path:
+        plan.save(path)
 
 
 def prepare_weights(job: Job, folder: JobFolder, source: Source, reporter: Reporter) -> None:
@@ -129,7 +144,7 @@ def prepare_weights(job: Job, folder: JobFolder, source: Source, reporter: Repor
         RequestError: If the pretrained weights cannot be had, or do not fit the backbone.
     """
     reporter.advance("preparing pretrained weights", 0, 1)
-    description = describe_network(job, num_classes=DataPlan.load(folder.data_plan).num_classes)
+    description = describe_network(job, num_classes=load_data_plan(folder.data_plan).num_classes)
     try:
         new = store_initial_weights(folder.initial_weights, description, source, seed=job.seed)
     except PretrainedError as error:
@@ -145,7 +160,7 @@ def prepare_teacher(job: Job, folder: JobFolder, teacher: TeacherConfig, reporte
         RequestError: If its weights cannot be had, do not fit, or are not for the job's classes.
     """
     reporter.advance("preparing the teacher", 0, 1)
-    num_classes = DataPlan.load(folder.data_plan).num_classes
+    num_classes = load_data_plan(folder.data_plan).num_classes
     description = describe_teacher(job, num_classes=num_classes)
     if description is None:
         return
@@ -155,7 +170,7 @@ def prepare_teacher(job: Job, folder: JobFolder, teacher: TeacherConfig, reporte
     except PretrainedError as error:
         raise RequestError(f"distillation.teacher: {error}") from error
     if new:
-        folder.teacher_weights.unlink()
+        folder.teacher_weights.delete()
         raise RequestError(
             f"distillation.teacher must predict the job's {num_classes} classes, the weights of "
             f"{teacher.name} lack {', '.join(new)} for them; give a checkpoint trained on these classes"
@@ -207,20 +222,19 @@ def train(session: Session) -> TrainingResult:
     """Train the job's network, with the best trial's settings where there was a search."""
     path = session.folder.training_result
     if path.exists():
-        return read_training(path)
+        return read_training(session.folder)
     plan = final_plan(session)
     split = plan.network.split if plan.network.split == "paper" else list(plan.network.split)
     session.reporter.say(f"training {plan.network.backbone}, split {split}")
     result = run_training(
         plan,
-        name="training",
+        name=session.folder.training.name,
         storage=session.folder.root,
         on_progress=EpochLog(session.run, session.reporter, epochs=plan.recipe.epochs),
     )
     log_history(session.run, result.history)
-    write_atomically(
-        path, json.dumps({"checkpoint": str(result.checkpoint), "history": history_rows(result)})
-    )
+    # By name, so that the folder of a job may be moved.
+    path.write_text(json.dumps({"checkpoint": result.checkpoint.name, "history": history_rows(result)}))
     return result
 
 
@@ -257,7 +271,7 @@ def evaluate(session: Session) -> ProfileTable:
             f"norm statistics taken anew for every path: mean top-1 {means['training']:.4f} to "
             f"{means['paths']:.4f}; {'kept' if measurement.table.statistics == 'paths' else 'dropped'}"
         )
-    write_atomically(path, measurement.table.to_json())
+    path.write_text(measurement.table.to_json())
     return measurement.table
 
 
@@ -273,19 +287,19 @@ def register(session: Session) -> RegisteredVersion:
         key=session.job.key(),
         network=load_evaluated(plan, train(session).checkpoint, session.folder.calibrated_weights, table),
         preprocessing=plan.preprocessing.to_dict(),
-        class_names=DataPlan.load(plan.data).class_names,
+        class_names=load_data_plan(plan.data).class_names,
         table=table,
     )
-    write_atomically(session.folder.version, json.dumps(asdict(version)))
+    session.folder.version.write_text(json.dumps(asdict(version)))
     return version
 
 
 def finished(job: Job) -> tuple[RegisteredVersion, ProfileTable] | None:
     """Return what a job that is done has registered, if it is done and the registry still has it."""
-    folder = JobFolder(job.folder)
+    folder = JobFolder.of(job)
     if not (folder.version.exists() and folder.profile_table.exists()):
         return None
-    client = connect(job.registry.tracking_uri, storage=Path(job.storage).absolute())
+    client = connect(tracking_uri(job))
     version = find_version(client, job.registry.model, job.key())
     return (version, ProfileTable.from_json(folder.profile_table.read_text())) if version else None
 
@@ -295,8 +309,8 @@ def history_rows(result: TrainingResult) -> list[dict[str, Any]]:
     return [asdict(report) for report in result.history]
 
 
-def read_training(path: Path) -> TrainingResult:
+def read_training(folder: JobFolder) -> TrainingResult:
     """Read what `train` stored."""
-    data = json.loads(path.read_text())
+    data = json.loads(folder.training_result.read_text())
     history: History = tuple(EpochReport(**row) for row in data["history"])
-    return TrainingResult(Path(data["checkpoint"]), history)
+    return TrainingResult(folder.training / PurePosixPath(data["checkpoint"]).name, history)

@@ -1,6 +1,5 @@
-"""Writes weights as safetensors, whole or not at all."""
+"""Writes weights as safetensors."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,10 +8,6 @@ from torch import Tensor
 
 
 def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
-    """Write tensors from any device to a file; one that exists is replaced."""
-    partial = path.with_name(f"{path.name}.partial")
+    """Write tensors from any device to a file."""
     # safetensors refuses tensors that share memory or lie in any order; a contiguous copy does neither.
-    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}, partial)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
+    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}, path)

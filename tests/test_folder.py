@@ -2,7 +2,8 @@ import pytest
 
 from pipeline.config import parse_job
 from pipeline.errors import RequestError
-from pipeline.folder import JobFolder, write_atomically
+from pipeline.folder import JobFolder
+from pipeline.storage import StoragePath
 
 
 def _job(**training):
@@ -18,7 +19,7 @@ def _job(**training):
 
 
 def test_a_folder_keeps_the_settings_of_the_job_that_claimed_it(tmp_path):
-    folder = JobFolder(tmp_path / "tiny")
+    folder = JobFolder(StoragePath.local(tmp_path) / "tiny")
     with folder.locked(_job()):
         folder.claim(_job())
     with (
@@ -32,7 +33,7 @@ def test_a_folder_keeps_the_settings_of_the_job_that_claimed_it(tmp_path):
 
 
 def test_a_folder_that_nobody_claimed_opens_for_any_job(tmp_path):
-    folder = JobFolder(tmp_path / "tiny")
+    folder = JobFolder(StoragePath.local(tmp_path) / "tiny")
     with folder.locked(_job()):
         pass
     with folder.locked(_job(epochs=3)):
@@ -40,18 +41,10 @@ def test_a_folder_that_nobody_claimed_opens_for_any_job(tmp_path):
 
 
 def test_two_commands_never_work_on_one_job_at_once(tmp_path):
-    folder = JobFolder(tmp_path / "tiny")
+    folder = JobFolder(StoragePath.local(tmp_path) / "tiny")
     with (
         folder.locked(_job()),
         pytest.raises(RequestError, match="'tiny' is being worked on in"),
         folder.locked(_job()),
     ):
         pytest.fail("the folder must not open twice")
-
-
-def test_a_failed_write_leaves_the_old_text(tmp_path):
-    path = tmp_path / "result.json"
-    write_atomically(path, "old")
-    with pytest.raises(TypeError, match="must be str"):
-        write_atomically(path, b"new")
-    assert path.read_text() == "old"

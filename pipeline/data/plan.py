@@ -24,7 +24,7 @@ from pipeline.data.sources import ImageSource, check_location, open_source, reso
 from pipeline.data.streaming.scan import ScannedSource
 from pipeline.data.streaming.shards import find_sharded
 from pipeline.errors import RequestError
-from pipeline.object_store import is_s3
+from pipeline.storage.object_store import is_s3
 
 __all__ = ["DataPlan", "check_location", "prepare_data"]
 

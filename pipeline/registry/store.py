@@ -21,7 +21,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
+from pipeline.config import Job, S3Config
 from pipeline.errors import RequestError
+from pipeline.storage import StoragePath
 
 from .failures import brief
 from .masking import mask_credentials
@@ -35,16 +37,31 @@ def embedded_uri(storage: Path) -> str:
     return f"sqlite:///{storage.expanduser().absolute() / 'mlflow.db'}"
 
 
-def default_artifact_root(tracking_uri: str | None, *, storage: Path) -> Path | None:
+def tracking_uri(job: Job) -> str:
+    """Return where a job is registered."""
+    return job.registry.tracking_uri or embedded_uri(Path(job.storage))
+
+
+def default_artifact_root(uri: str, *, storage: StoragePath) -> StoragePath | None:
     """Return where artifacts go when a database is addressed directly, None where a server decides.
 
     Without it MLflow would write below the current directory.
     """
-    is_database = tracking_uri is None or _scheme(tracking_uri) in _DATABASES
-    return storage.expanduser().absolute() / "mlflow-artifacts" if is_database else None
+    return storage / "mlflow-artifacts" if _scheme(uri) in _DATABASES else None
 
 
-def connect(tracking_uri: str | None, *, storage: Path, timeout_s: float = 15) -> MlflowClient:
+def reach_artifacts(s3: S3Config) -> None:
+    """Tell this process's MLflow how the job's object store is reached, where the environment does not."""
+    for name, value in (
+        ("MLFLOW_S3_ENDPOINT_URL", s3.endpoint_url),
+        ("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE", s3.addressing_style),
+        ("AWS_DEFAULT_REGION", s3.region),
+    ):
+        if value is not None:
+            os.environ.setdefault(name, value)
+
+
+def connect(uri: str, *, timeout_s: float = 15) -> MlflowClient:
     """Return a client of the store, which is created if it is a SQLite file that does not exist.
 
     Eight processes that open a fresh SQLite file at once destroy it (measured, MLflow 3.17); the schema is
@@ -52,14 +69,12 @@ def connect(tracking_uri: str | None, *, storage: Path, timeout_s: float = 15) -
     (measured).
 
     Args:
-        tracking_uri: Any URI that MLflow takes; None is the embedded store.
-        storage: Folder of the embedded store.
+        uri: Any URI that MLflow takes; see `tracking_uri`.
         timeout_s: How long a server may take to answer.
 
     Raises:
         RequestError: If the store cannot be reached or used.
     """
-    uri = embedded_uri(storage) if tracking_uri is None else tracking_uri
     _quieten()
     if _scheme(uri) == "sqlite":
         with _refusals(uri):
@@ -91,7 +106,7 @@ def connect_existing(tracking_uri: str, *, timeout_s: float = 15) -> MlflowClien
     return client
 
 
-def ensure_experiment(client: MlflowClient, name: str, *, artifact_root: Path | None) -> str:
+def ensure_experiment(client: MlflowClient, name: str, *, artifact_root: StoragePath | None) -> str:
     """Return the id of the experiment with a name, created if there is none.
 
     Args:
@@ -128,8 +143,8 @@ def current_store(client: MlflowClient) -> Iterator[None]:
             mlflow.set_tracking_uri(previous)
 
 
-def _create_experiment(client: MlflowClient, name: str, artifact_root: Path | None) -> Any:  # noqa: ANN401
-    location = None if artifact_root is None else artifact_root.expanduser().absolute().as_uri()
+def _create_experiment(client: MlflowClient, name: str, artifact_root: StoragePath | None) -> Any:  # noqa: ANN401
+    location = None if artifact_root is None else artifact_root.uri
     try:
         client.create_experiment(name, artifact_location=location)
     except MlflowException as error:

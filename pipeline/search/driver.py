@@ -6,11 +6,9 @@ trials), `records/` (what every trial brought), `data.npz` (the images of trials
 """
 
 import logging
-import shutil
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -20,12 +18,11 @@ from ray.tune.search.optuna import OptunaSearch
 
 from cluster.runtime import capacity
 from pipeline.config import Job, SearchConfig
-from pipeline.data.plan import DataPlan
 from pipeline.errors import JobError, RequestError
-from pipeline.folder import write_atomically
 from pipeline.networks.profiles import StageSize
+from pipeline.storage import StoragePath
 from pipeline.training.initial_weights import GivenWeights
-from pipeline.training.plan import NOTHING_GIVEN
+from pipeline.training.plan import NOTHING_GIVEN, load_data_plan
 from pipeline.training.worker import SCORE
 from search_spaces import SearchSpace, load_space
 
@@ -69,9 +66,9 @@ class Designs:
 
 def run_search(
     job: Job,
-    data: Path,
+    data: StoragePath,
     *,
-    folder: Path,
+    folder: StoragePath,
     stages: Sequence[StageSize],
     observer: TrialObserver,
     weights: GivenWeights = NOTHING_GIVEN,
@@ -85,7 +82,7 @@ def run_search(
     Args:
         job: With a search section.
         data: File of the data plan.
-        folder: Of this sweep alone, readable by every node.
+        folder: Of this sweep alone.
         stages: Size of every stage of the job's backbone.
         observer: Told about every trial, in this process.
         weights: Files for a job that is pretrained or has a teacher.
@@ -95,7 +92,6 @@ def run_search(
         JobError: If every trial failed, or the sweep ended before its last trial.
     """
     search, space = require_search(job, stages)
-    folder = folder.absolute()
     setup = TrialSetup(job=job, search=search, data=folder / "data.npz", folder=folder, weights=weights)
     stored = folder / "result.json"
     forget_failed_sweep(setup)
@@ -104,12 +100,14 @@ def run_search(
     if stored.exists():
         return SearchResult.from_json(stored.read_text())
     # Every trial sees the same share of the images, so that scores are comparable.
-    DataPlan.load(data).take(search.data_fraction, seed=job.seed).save(setup.data)
+    part = load_data_plan(data).take(search.data_fraction, seed=job.seed)
+    with setup.data.writing() as path:
+        part.save(path)
     with watcher.active():
         open_tuner(setup, Designs(space, tuple(stages)), watcher).fit()
     result = collect(watcher.records.values(), search)
-    write_atomically(stored, result.to_json())
-    shutil.rmtree(setup.runs, ignore_errors=True)
+    stored.write_text(result.to_json())
+    setup.runs.delete()
     return result
 
 
@@ -135,7 +133,7 @@ def forget_failed_sweep(setup: TrialSetup) -> None:
     outcomes = [record.outcome for record in setup.records.load_all()]
     if len(outcomes) >= setup.search.trials and set(outcomes) == {"failed"}:
         _log.info("all %d trials of the earlier search failed; it starts anew", len(outcomes))
-        shutil.rmtree(setup.folder)
+        setup.folder.delete()
 
 
 def open_tuner(setup: TrialSetup, designs: Designs, watcher: TrialWatcher) -> tune.Tuner:
@@ -143,8 +141,8 @@ def open_tuner(setup: TrialSetup, designs: Designs, watcher: TrialWatcher) -> tu
     trainable = tune.with_resources(tune.with_parameters(run_trial, setup=setup), TRIAL_RESOURCES)
     folder = setup.folder / "tune"
     if can_restore(folder):
-        return tune.Tuner.restore(str(folder), trainable=trainable)
-    shutil.rmtree(folder, ignore_errors=True)
+        return tune.Tuner.restore(folder.path, trainable=trainable, storage_filesystem=folder.filesystem)
+    folder.delete()
     concurrency = max_concurrent_trials(setup.job)
     return tune.Tuner(
         trainable,
@@ -167,7 +165,8 @@ def open_tuner(setup: TrialSetup, designs: Designs, watcher: TrialWatcher) -> tu
         ),
         run_config=tune.RunConfig(
             name=folder.name,
-            storage_path=str(folder.parent),
+            storage_path=setup.folder.path,
+            storage_filesystem=folder.filesystem,
             failure_config=tune.FailureConfig(max_failures=MAX_PROCESS_FAILURES),
             callbacks=[watcher],
             verbose=0,

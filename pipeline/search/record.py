@@ -7,10 +7,9 @@ and the result of the sweep is made of them.
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.folder import write_atomically
+from pipeline.storage import StoragePath
 from pipeline.training.checkpoint import EpochReport, History
 
 Outcome = Literal["finished", "stopped", "failed"]
@@ -55,12 +54,12 @@ class RecordStore:
         folder: Made with the first record.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: StoragePath) -> None:
         self._folder = folder
 
     def load_all(self) -> list[TrialRecord]:
         """Return all records, by number."""
-        return [_parse(path.read_text()) for path in sorted(self._folder.glob("*.json"))]
+        return [_parse(file.read_text()) for file in self._folder.children() if file.name.endswith(".json")]
 
     def load(self, number: int) -> TrialRecord:
         """Return a trial's record."""
@@ -68,10 +67,9 @@ class RecordStore:
 
     def save(self, record: TrialRecord) -> None:
         """Write a record."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._path(record.number), json.dumps(asdict(record)))
+        self._path(record.number).write_text(json.dumps(asdict(record)))
 
-    def _path(self, number: int) -> Path:
+    def _path(self, number: int) -> StoragePath:
         return self._folder / f"{number:06d}.json"
 
 

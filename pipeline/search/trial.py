@@ -5,7 +5,6 @@ The process only waits for the run, so it asks for no CPU: the workers may use a
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -13,7 +12,8 @@ from ray.train import Checkpoint, ControllerError, TrainingFailedError, WorkerGr
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from pipeline.config import Job, SearchConfig
-from pipeline.training.checkpoint import History, read_history
+from pipeline.storage import StoragePath
+from pipeline.training.checkpoint import History, read_stored_history
 from pipeline.training.divergence import Divergence
 from pipeline.training.initial_weights import GivenWeights
 from pipeline.training.plan import NOTHING_GIVEN, plan_training
@@ -46,12 +46,12 @@ class TrialSetup:
 
     job: Job
     search: SearchConfig
-    data: Path
-    folder: Path
+    data: StoragePath
+    folder: StoragePath
     weights: GivenWeights = NOTHING_GIVEN
 
     @property
-    def runs(self) -> Path:
+    def runs(self) -> StoragePath:
         """Where the Ray Train runs of trials are stored."""
         return self.folder / "trials"
 
@@ -136,8 +136,7 @@ class ReportHistoryCallback(TuneReportCallback):  # type: ignore[misc]
         """Turn a report of the workers into one to Tune; called in the controller of the run."""
         if checkpoint is None:
             return
-        with checkpoint.as_directory() as folder:
-            history = read_history(Path(folder))
+        history = read_stored_history(StoragePath(checkpoint.filesystem, checkpoint.path))
         super().after_report(run_context, [tune_result(history)], None)
 
 

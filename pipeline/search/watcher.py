@@ -1,6 +1,5 @@
 """The driver's eye on a sweep: turns what Ray Tune does into records and tells the observer."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -116,4 +115,4 @@ class TrialWatcher(tune.Callback):  # type: ignore[misc]
 
     def _delete_checkpoints(self, trial_id: str) -> None:
         """Delete a trial's run: only its record stays; workers that are being stopped may still write."""
-        shutil.rmtree(self._setup.runs / run_name(trial_id), ignore_errors=True)
+        (self._setup.runs / run_name(trial_id)).delete()

@@ -3,15 +3,18 @@
 import logging
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
-from .manifest import CheckpointError, Manifest
+from pipeline.storage import StoragePath
+
+from .manifest import CheckpointError, Manifest, at_hand
 
 log = logging.getLogger(__name__)
 
 
-def best_checkpoint(rated: Sequence[tuple[Path, float]], *, order: Literal["max", "min"]) -> Path:
+def best_checkpoint(
+    rated: Sequence[tuple[StoragePath, float]], *, order: Literal["max", "min"]
+) -> StoragePath:
     """Return the whole checkpoint with the best value, the first among equals.
 
     Args:
@@ -26,7 +29,8 @@ def best_checkpoint(rated: Sequence[tuple[Path, float]], *, order: Literal["max"
     refusals: list[CheckpointError] = []
     for folder, _ in ranked:
         try:
-            Manifest.load(folder)
+            with at_hand(folder) as path:
+                Manifest.load(path)
         except CheckpointError as error:
             log.warning("the next best checkpoint is taken: %s", error)
             refusals.append(error)

@@ -22,8 +22,9 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from pipeline.networks import AdaptiveDepthNetwork
+from pipeline.storage import StoragePath
 
-from .manifest import MANIFEST, CheckpointError, FileRecord, Manifest, differences
+from .manifest import MANIFEST, CheckpointError, FileRecord, Manifest, differences, named
 from .plain_state import pack, unpack
 
 WEIGHTS, AVERAGE, OPTIMIZER = "model.safetensors", "ema.safetensors", "optimizer.safetensors"
@@ -170,6 +171,16 @@ def read_history(folder: Path) -> History:
         return tuple(EpochReport(**row) for row in rows)
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(str(folder), HISTORY, f"cannot be read ({error})") from error
+
+
+def read_stored_history(checkpoint: StoragePath) -> History:
+    """Return the epochs that led to a checkpoint in storage; raises as `read_history`."""
+    with named(checkpoint):
+        try:
+            with (checkpoint / HISTORY).as_local() as path:
+                return read_history(path.parent)
+        except FileNotFoundError as error:
+            raise CheckpointError(str(checkpoint), HISTORY, "is missing") from error
 
 
 def describe(network: AdaptiveDepthNetwork) -> dict[str, Any]:

@@ -1,36 +1,36 @@
 """Files of weights that trainings are given: the driver makes each once, workers read them."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 
 from pipeline.networks import AdaptiveDepthNetwork, NetworkDescription
 from pipeline.networks.pretrained import Source, initial_weights, start_from
+from pipeline.storage import StoragePath
 from pipeline.weights_file import write_weights
 
 
 @dataclass(frozen=True)
 class GivenWeights:
-    """Files that every worker reaches.
+    """Files in the job's storage.
 
     Attributes:
         initial: What all trainings of a pretrained job start from; None for a job that starts new.
         teacher: Weights of the network that teaches the super-net; None where there is none.
     """
 
-    initial: Path | None = None
-    teacher: Path | None = None
+    initial: StoragePath | None = None
+    teacher: StoragePath | None = None
 
 
 def store_initial_weights(
-    path: Path, description: NetworkDescription, source: Source, *, seed: int
+    file: StoragePath, description: NetworkDescription, source: Source, *, seed: int
 ) -> tuple[str, ...]:
-    """Write a backbone's initial weights to a file, whole or not at all.
+    """Write a backbone's initial weights to a file.
 
     Args:
-        path: In a folder that exists and every worker reaches.
+        file: To write, or write anew.
         description: Of the network.
         source: Where pretrained weights come from.
         seed: What starts new follows from it.
@@ -44,10 +44,12 @@ def store_initial_weights(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         start = initial_weights(description, source)
-    write_weights(start.weights, path)
+    with file.writing() as path:
+        write_weights(start.weights, path)
     return start.new
 
 
-def load_initial_weights(path: Path, network: AdaptiveDepthNetwork) -> None:
+def load_initial_weights(file: StoragePath, network: AdaptiveDepthNetwork) -> None:
     """Let a network start from the file that `store_initial_weights` wrote."""
-    start_from(network, load_file(path))
+    with file.as_local() as path:
+        start_from(network, load_file(path))

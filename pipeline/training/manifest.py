@@ -6,12 +6,14 @@ differ from it, is no checkpoint: one is there whole or not at all, whatever cop
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import JobError
+from pipeline.storage import StoragePath
 
 MANIFEST, FORMAT = "checkpoint.json", 2
 
@@ -34,6 +36,30 @@ class CheckpointError(JobError):
             f"a checkpoint must be whole and of the network that is trained, {self.folder} is not: "
             f"{self.file} {self.reason}; go on from another one, or train again under another job name"
         )
+
+
+@contextmanager
+def named(folder: StoragePath) -> Iterator[None]:
+    """Let refusals of a checkpoint name where it is stored, not where its copy was looked at."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(str(folder), error.file, error.reason) from error
+
+
+@contextmanager
+def at_hand(folder: StoragePath) -> Iterator[Path]:
+    """Yield a path on this machine at which a checkpoint can be read until the block ends.
+
+    Raises:
+        CheckpointError: If there is no such folder, or what the block raises.
+    """
+    with named(folder):
+        try:
+            with folder.as_local() as path:
+                yield path
+        except FileNotFoundError as error:
+            raise CheckpointError(str(folder), MANIFEST, "is missing") from error
 
 
 @dataclass(frozen=True)

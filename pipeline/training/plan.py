@@ -1,7 +1,6 @@
 """Everything a training worker needs, as one value that travels by pickle."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import timm
 from timm.data import resolve_data_config
@@ -11,6 +10,7 @@ from pipeline.data.plan import DataPlan
 from pipeline.data.transforms import Crop, Preprocessing
 from pipeline.networks import NetworkDescription
 from pipeline.recipe import AugmentationConfig, DistillationConfig, TrainingConfig
+from pipeline.storage import StoragePath
 
 from .initial_weights import GivenWeights
 from .teacher import TeacherPlan
@@ -24,11 +24,11 @@ class TrainingPlan:
 
     Attributes:
         network: What to train.
-        initial_weights: File of the backbone's initial weights, readable by every worker; None starts new.
+        initial_weights: File of the backbone's initial weights; None starts new.
         teacher: Who teaches the super-net beside the labels, or None.
         recipe: How to train it.
         distillation: How the students learn.
-        data: File of the data plan, readable by every worker.
+        data: File of the data plan.
         preprocessing: How images become tensors.
         crop: Training crop.
         flip_probability: Of a horizontal flip in training.
@@ -40,11 +40,11 @@ class TrainingPlan:
     """
 
     network: NetworkDescription
-    initial_weights: Path | None
+    initial_weights: StoragePath | None
     teacher: TeacherPlan | None
     recipe: TrainingConfig
     distillation: DistillationConfig
-    data: Path
+    data: StoragePath
     preprocessing: Preprocessing
     crop: Crop
     flip_probability: float
@@ -56,7 +56,7 @@ class TrainingPlan:
 
 def plan_training(
     job: Job,
-    data: Path,
+    data: StoragePath,
     *,
     weights: GivenWeights = NOTHING_GIVEN,
     validates_all_profiles: bool = False,
@@ -69,7 +69,7 @@ def plan_training(
         weights: Files for a job that is pretrained or has a teacher.
         validates_all_profiles: Validate all 2^N profiles after an epoch, not only `full` and `base`.
     """
-    num_classes = DataPlan.load(data).num_classes
+    num_classes = load_data_plan(data).num_classes
     teacher = describe_teacher(job, num_classes=num_classes)
     return TrainingPlan(
         network=describe_network(job, num_classes=num_classes),
@@ -86,6 +86,12 @@ def plan_training(
         validates_all_profiles=validates_all_profiles,
         calibration_images=job.evaluation.calibration_images,
     )
+
+
+def load_data_plan(file: StoragePath) -> DataPlan:
+    """Return the data plan that a file holds."""
+    with file.as_local() as path:
+        return DataPlan.load(path)
 
 
 def describe_network(job: Job, *, num_classes: int) -> NetworkDescription:

@@ -8,7 +8,7 @@ import torch
 from torch import distributed
 
 from .checkpoint import History, load_checkpoint
-from .manifest import CheckpointError
+from .manifest import CheckpointError, named
 from .progress import tell
 from .session import Session
 from .uploading import Stored, clear_staging, registered, training_state
@@ -42,10 +42,12 @@ def newest_first(stored: Collection[Stored]) -> tuple[Stored, ...]:
 
 def try_to_restore(session: Session, stored: Stored) -> tuple[History | None, str]:
     """Return the history of a checkpoint that is sound on every rank, else None and why it is not used."""
-    history, reason = None, f"{stored.checkpoint.path} cannot be read by another worker"
+    history, reason = None, f"{stored.folder} cannot be read by another worker"
+    # Ray's own way, by which the workers of a machine share one copy of a checkpoint in an object store.
     with stored.checkpoint.as_directory() as folder:
         try:
-            history = load_checkpoint(Path(folder), training_state(session))
+            with named(stored.folder):
+                history = load_checkpoint(Path(folder), training_state(session))
         except CheckpointError as error:
             reason = str(error)
             log.warning("rank %d: %s", session.rank, reason)

@@ -13,11 +13,11 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from pipeline.data.loading import train_loader, validation_loader
-from pipeline.data.plan import DataPlan
 from pipeline.data.random_state import mix_seed
 from pipeline.data.transforms import eval_transform, train_transform
 from pipeline.networks import AdaptiveDepthNetwork, DepthProfile
 from pipeline.networks.adaptive import memory_format
+from pipeline.storage import StoragePath
 
 from .determinism import be_deterministic
 from .health import HealthWatch
@@ -25,7 +25,7 @@ from .host_memory import keep_freed_memory
 from .initial_weights import load_initial_weights
 from .mixing import BatchMixer
 from .optimisation import build_criterion, build_optimizer, build_scheduler
-from .plan import TrainingPlan
+from .plan import TrainingPlan, load_data_plan
 from .step import SelfDistillation
 from .students import StudentSchedule
 from .teacher import Teacher
@@ -51,6 +51,7 @@ class Session:
         validation_batches: This worker's part of the validation images.
         profiles: Which depths are validated after an epoch.
         board: Handle of a `ProgressBoard`, or None.
+        run: Folder of the run, for its checkpoints.
         health: Looks at every step's loss and gradient.
     """
 
@@ -68,10 +69,11 @@ class Session:
     validation_batches: DataLoader[Any]
     profiles: tuple[DepthProfile, ...]
     board: Any
+    run: StoragePath
     health: HealthWatch
 
 
-def open_session(plan: TrainingPlan, board: Any) -> Session:  # noqa: ANN401
+def open_session(plan: TrainingPlan, board: Any, run: StoragePath) -> Session:  # noqa: ANN401
     """Build everything on this worker's device; must run in a Ray Train worker."""
     if plan.recipe.deterministic:
         be_deterministic()
@@ -104,6 +106,7 @@ def open_session(plan: TrainingPlan, board: Any) -> Session:  # noqa: ANN401
         validation_batches=build_validation_loader(plan, rank=rank, world_size=world_size),
         profiles=network.profiles if plan.validates_all_profiles else network.extremes,
         board=board,
+        run=run,
         health=HealthWatch(
             network,
             optimizer,
@@ -184,7 +187,7 @@ def place_step(step: SelfDistillation, plan: TrainingPlan, *, world_size: int) -
 def build_train_loader(plan: TrainingPlan, *, rank: int, world_size: int) -> DataLoader[Any]:
     """Return this worker's training batches."""
     return train_loader(
-        DataPlan.load(plan.data),
+        load_data_plan(plan.data),
         train_transform(
             plan.preprocessing,
             crop=plan.crop,
@@ -203,7 +206,7 @@ def build_train_loader(plan: TrainingPlan, *, rank: int, world_size: int) -> Dat
 def build_validation_loader(plan: TrainingPlan, *, rank: int, world_size: int) -> DataLoader[Any]:
     """Return this worker's validation batches."""
     return validation_loader(
-        DataPlan.load(plan.data),
+        load_data_plan(plan.data),
         eval_transform(plan.preprocessing),
         batch_size=plan.recipe.micro_batch_size // plan.recipe.workers,
         rank=rank,

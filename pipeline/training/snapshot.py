@@ -1,17 +1,17 @@
 """Ray's list of a run's checkpoints, made safe against a kill and against folders that vanished.
 
-Ray writes the list in place, so a kill at that moment leaves half of it, and a run with half a list, or with
-a listed folder that is gone, never starts again. So a copy is kept, and the list is mended before a start.
+On a disk Ray writes the list in place, so a kill at that moment leaves half of it, and a run with half a
+list, or with a listed folder that is gone, never starts again. So a copy is kept, and the list is mended
+before a start.
 """
 
 import json
 import logging
-from pathlib import Path
 from typing import Any
 
 from ray.train import UserCallback
 
-from pipeline.folder import write_atomically
+from pipeline.storage import StoragePath
 
 log = logging.getLogger(__name__)
 
@@ -22,10 +22,10 @@ class SnapshotCallback(UserCallback):  # type: ignore[misc]
     """Copies the list whenever Ray has written it, whole or not at all.
 
     Args:
-        run: Folder of the run, which every node reaches.
+        run: Folder of the run.
     """
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: StoragePath) -> None:
         self._run = run
 
     def after_report(
@@ -35,11 +35,12 @@ class SnapshotCallback(UserCallback):  # type: ignore[misc]
         checkpoint: Any,  # noqa: ANN401
     ) -> None:
         """Called in the controller of the run, after Ray has registered the checkpoint."""
-        if checkpoint is not None:
-            write_atomically(self._run / COPY, (self._run / SNAPSHOT).read_text())
+        # An object in a store is never half written.
+        if checkpoint is not None and self._run.is_local:
+            (self._run / COPY).write_text((self._run / SNAPSHOT).read_text())
 
 
-def mend_snapshot(run: Path) -> None:
+def mend_snapshot(run: StoragePath) -> None:
     """Make a run startable that was killed or lost a checkpoint; nothing changes for any other.
 
     Half a list gives way to the copy, which may lack the latest epoch: that one is trained again. A listed
@@ -48,24 +49,27 @@ def mend_snapshot(run: Path) -> None:
     Args:
         run: Its folder; may not exist yet.
     """
-    if not (run / SNAPSHOT).exists():
+    snapshot, copy = run / SNAPSHOT, run / COPY
+    if not snapshot.exists():
         return
-    rows = _rows(run / SNAPSHOT)
+    rows = _rows(snapshot)
     if rows is None:
-        rows = _rows(run / COPY)
-        log.warning("%s was cut short; %s", run / SNAPSHOT, "its copy is used" if rows else "it is deleted")
+        rows = _rows(copy)
+        log.warning("%s was cut short; %s", snapshot, "its copy is used" if rows else "it is deleted")
         if rows is None:
-            (run / SNAPSHOT).unlink()
+            snapshot.delete()
             return
-        write_atomically(run / SNAPSHOT, (run / COPY).read_text())
+        snapshot.write_text(copy.read_text())
     for row in rows:
-        (run / row["checkpoint_dir_name"]).mkdir(exist_ok=True)
+        folder = run / row["checkpoint_dir_name"]
+        if not folder.exists():
+            folder.make_folder()
 
 
-def _rows(path: Path) -> list[dict[str, Any]] | None:
+def _rows(file: StoragePath) -> list[dict[str, Any]] | None:
     """Return the listed checkpoints, or None where there is no whole list."""
     try:
-        rows: list[dict[str, Any]] = json.loads(path.read_text())["checkpoint_results"]
+        rows: list[dict[str, Any]] = json.loads(file.read_text())["checkpoint_results"]
     except (FileNotFoundError, ValueError):
         return None
     return rows

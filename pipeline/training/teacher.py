@@ -1,7 +1,6 @@
 """A trained network from outside that teaches the super-net."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import timm
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.networks import NetworkDescription
 from pipeline.networks.backbone import create_backbone
+from pipeline.storage import StoragePath
 
 Colours = tuple[float, float, float]
 
@@ -21,16 +21,17 @@ class TeacherPlan:
 
     Attributes:
         network: Of any timm class; it keeps its depth.
-        weights: File of all its weights, readable by every worker.
+        weights: File of all its weights.
     """
 
     network: NetworkDescription
-    weights: Path
+    weights: StoragePath
 
     def build(self, *, mean: Colours, std: Colours) -> "Teacher":
         """Return the teacher for images that were normalised with this mean and standard deviation."""
         model = create_backbone(self.network)
-        model.load_state_dict(load_file(self.weights))
+        with self.weights.as_local() as path:
+            model.load_state_dict(load_file(path))
         published = timm.get_pretrained_cfg(self.network.backbone)
         own = resolve_data_config(pretrained_cfg=published.to_dict())
         return Teacher(model, seen=(mean, std), wanted=(tuple(own["mean"]), tuple(own["std"])))

@@ -5,7 +5,6 @@ A run is named; the same name in the same storage goes on from its latest checkp
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ray.exceptions import RayActorError
@@ -22,9 +21,10 @@ from ray.train.torch import TorchTrainer
 
 from pipeline.errors import JobError
 from pipeline.recipe import TrainingConfig
+from pipeline.storage import StoragePath
 
 from .best import best_checkpoint
-from .checkpoint import History, read_history
+from .checkpoint import History, read_stored_history
 from .divergence import Divergence
 from .plan import TrainingPlan
 from .progress import EpochCallback, Progress, open_board, watching
@@ -44,7 +44,7 @@ class TrainingResult:
         history: All epochs of the run.
     """
 
-    checkpoint: Path
+    checkpoint: StoragePath
     history: History
 
 
@@ -57,7 +57,7 @@ def build_trainer(
     plan: TrainingPlan,
     *,
     name: str,
-    storage: Path,
+    storage: StoragePath,
     board: Any = None,  # noqa: ANN401
     callbacks: Sequence[UserCallback] = (),
 ) -> TorchTrainer:
@@ -66,7 +66,7 @@ def build_trainer(
     Args:
         plan: What to train.
         name: Of the run, unique in its storage.
-        storage: Folder that every node reaches.
+        storage: Folder of runs.
         board: Handle of the `ProgressBoard` to report steps to, if any.
         callbacks: Ray Train callbacks, run in the controller.
     """
@@ -74,7 +74,7 @@ def build_trainer(
     mend_snapshot(run)
     return TorchTrainer(
         train_loop,
-        train_loop_config={"plan": plan, "board": board},
+        train_loop_config={"plan": plan, "board": board, "run": run},
         scaling_config=ScalingConfig(
             num_workers=plan.recipe.workers,
             use_gpu=plan.recipe.use_gpu,
@@ -82,7 +82,8 @@ def build_trainer(
         ),
         run_config=RunConfig(
             name=name,
-            storage_path=str(storage),
+            storage_path=storage.path,
+            storage_filesystem=storage.filesystem,
             callbacks=[SnapshotCallback(run), *callbacks],
             checkpoint_config=CheckpointConfig(
                 num_to_keep=plan.recipe.keep_checkpoints,
@@ -95,14 +96,14 @@ def build_trainer(
 
 
 def run_training(
-    plan: TrainingPlan, *, name: str, storage: Path, on_progress: Callable[[Progress], None]
+    plan: TrainingPlan, *, name: str, storage: StoragePath, on_progress: Callable[[Progress], None]
 ) -> TrainingResult:
     """Train to the end, or go on where a former run of that name ended.
 
     Args:
         plan: What to train.
         name: Of the run, unique in its storage.
-        storage: Folder that every node reaches.
+        storage: Folder of runs.
         on_progress: Told about steps and epochs, from a thread.
 
     Raises:
@@ -138,11 +139,13 @@ def root_cause(error: Exception) -> str:
 def read_result(result: Result, recipe: TrainingConfig) -> TrainingResult:
     """Return the best checkpoint and the whole history of a run that came to its end."""
     rated = [
-        (Path(checkpoint.path), metrics[recipe.best_by]) for checkpoint, metrics in result.best_checkpoints
+        (StoragePath(checkpoint.filesystem, checkpoint.path), metrics[recipe.best_by])
+        for checkpoint, metrics in result.best_checkpoints
     ]
     return TrainingResult(best_checkpoint(rated, order=recipe.best_is), read_epochs(result))
 
 
 def read_epochs(result: Result) -> History:
     """Return the epochs of a run however it ended, without the one in which it diverged."""
-    return () if result.checkpoint is None else read_history(Path(result.checkpoint.path))
+    latest = result.checkpoint
+    return () if latest is None else read_stored_history(StoragePath(latest.filesystem, latest.path))

@@ -9,10 +9,13 @@ import shutil
 import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
 from ray import train
+
+from pipeline.storage import StoragePath
 
 from .checkpoint import History, TrainingState, save_checkpoint
 from .session import Session
@@ -27,9 +30,9 @@ class Stored:
     timestamp_ms: int
 
     @property
-    def name(self) -> str:
-        """The name of its folder."""
-        return Path(self.checkpoint.path).name
+    def folder(self) -> StoragePath:
+        """Where it is."""
+        return StoragePath(self.checkpoint.filesystem, self.checkpoint.path)
 
 
 def report_epoch(session: Session, history: History) -> None:
@@ -41,7 +44,7 @@ def report_epoch(session: Session, history: History) -> None:
     latest = history[-1]
     checkpoint, name = None, None
     if session.rank == 0:
-        name = free_name(latest.epoch, {stored.name for stored in registered()})
+        name = free_name(latest.epoch, {stored.folder.name for stored in registered()})
         folder = Path(tempfile.mkdtemp(prefix=staging_prefix(session)))
         save_checkpoint(folder, training_state(session), history)
         checkpoint = train.Checkpoint.from_directory(folder)
@@ -52,7 +55,23 @@ def report_epoch(session: Session, history: History) -> None:
         # killed worker had uploaded and not registered.
         checkpoint_dir_name=name,
         checkpoint_upload_mode=train.CheckpointUploadMode.ASYNC,
+        checkpoint_upload_fn=partial(upload, session.run),
     )
+
+
+def upload(run: StoragePath, checkpoint: train.Checkpoint, name: str) -> train.Checkpoint:
+    """Copy a checkpoint of this machine to its run; returns the copy.
+
+    In place of Ray's own way, which does not notice that the end of an upload failed.
+
+    Args:
+        run: Folder of the run.
+        checkpoint: On this machine.
+        name: Of its folder in the run.
+    """
+    target = run / name
+    target.copy_from(Path(checkpoint.path))
+    return train.Checkpoint(target.path, filesystem=target.filesystem)
 
 
 def training_state(session: Session) -> TrainingState:

@@ -35,12 +35,13 @@ def train_loop(config: dict[str, Any]) -> Divergence | None:
     """Train a plan to its last epoch, from the latest checkpoint where there is one.
 
     Args:
-        config: `plan` (TrainingPlan) and `board` (handle of a ProgressBoard, or None).
+        config: `plan` (TrainingPlan), `board` (handle of a ProgressBoard, or None) and `run` (StoragePath of
+            its folder).
 
     Returns:
         None at the end, or why there is none; equal on every rank.
     """
-    session = open_session(config["plan"], config["board"])
+    session = open_session(config["plan"], config["board"], config["run"])
     history = restore(session)
     for epoch in range(len(history) + 1, session.plan.recipe.epochs + 1):
         start_s = time.perf_counter()

@@ -33,6 +33,7 @@ from pipeline.networks import AdaptiveDepthNetwork, DepthProfile
 from pipeline.networks.adaptive import memory_format
 from pipeline.precision import autocast
 from pipeline.recipe import DistillationConfig
+from pipeline.storage import StoragePath
 from pipeline.training.optimisation import build_criterion, build_optimizer, build_scheduler
 from pipeline.training.plan import TrainingPlan, plan_training
 from pipeline.training.session import (
@@ -101,7 +102,7 @@ def build_plan(name: str, data: Path, *, seed: int, epochs: int) -> TrainingPlan
             bad_items="fail",
             max_bad_fraction=0.0,
         ).save(path)
-    return plan_training(parse_job(job), path)
+    return plan_training(parse_job(job), StoragePath.local(path))
 
 
 def trained(name: str, plan: TrainingPlan) -> nn.Module:

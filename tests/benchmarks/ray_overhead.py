@@ -19,6 +19,7 @@ from cluster.runtime import connected
 from pipeline.config import parse_job
 from pipeline.data.loading import set_epoch
 from pipeline.data.plan import prepare_data
+from pipeline.storage import StoragePath
 from pipeline.training.plan import TrainingPlan, plan_training
 from pipeline.training.progress import open_board
 from pipeline.training.session import Session, open_session
@@ -49,12 +50,12 @@ def build_plan(folder: Path, precision: str) -> TrainingPlan:
         "training": {"epochs": 100, "batch_size": BATCH_SIZE, "lr": 1e-4, "precision": precision},
         "registry": {"model": "overhead"},
     }
-    return plan_training(parse_job(job), data)
+    return plan_training(parse_job(job), StoragePath.local(data))
 
 
 def compare_in_worker(config: dict[str, Any]) -> Comparison:
     """Time epochs and bare steps in turns; what Ray Train runs in its worker."""
-    session = open_session(config["plan"], config["board"])
+    session = open_session(config["plan"], config["board"], config["run"])
     set_epoch(session.train_batches, 1)
     batches = list(session.train_batches)
     return compare(
@@ -75,7 +76,11 @@ def measure(folder: Path, precision: str) -> Comparison:
     """Start one worker and return what it measured."""
     trainer = TorchTrainer(
         compare_in_worker,
-        train_loop_config={"plan": build_plan(folder, precision), "board": open_board()},
+        train_loop_config={
+            "plan": build_plan(folder, precision),
+            "board": open_board(),
+            "run": StoragePath.local(folder / "runs" / "overhead"),
+        },
         scaling_config=ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1}),
         run_config=RunConfig(name="overhead", storage_path=str(folder / "runs")),
     )

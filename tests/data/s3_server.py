@@ -27,11 +27,15 @@ class Faults:
     Attributes:
         refuse_every: Every n-th download is answered by 503; 0 for none.
         cut_every: The connection of every n-th download is cut after half of its bytes; 0 for none.
+        refuses_writes: Whether other requests are refused and cut as well.
+        ignores_conditions: Whether objects that are there are written over although that is not wanted.
         served: Downloads by status or `cut`.
     """
 
     refuse_every: int = 0
     cut_every: int = 0
+    refuses_writes: bool = False
+    ignores_conditions: bool = False
     served: Counter = field(default_factory=Counter)
     _count: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -39,6 +43,7 @@ class Faults:
     def clear(self):
         """Let everything go well from now on."""
         self.refuse_every = self.cut_every = self._count = 0
+        self.refuses_writes = self.ignores_conditions = False
         self.served.clear()
 
     def next_fault(self):
@@ -84,12 +89,15 @@ class _Faulty:
         self._faults = faults
 
     def __call__(self, environ, start_response):
-        path = environ["PATH_INFO"].strip("/")
-        if environ["REQUEST_METHOD"] != "GET" or "/" not in path:
+        path, is_read = environ["PATH_INFO"].strip("/"), environ["REQUEST_METHOD"] == "GET"
+        if self._faults.ignores_conditions:
+            environ.pop("HTTP_IF_NONE_MATCH", None)
+        if "/" not in path or not (is_read or self._faults.refuses_writes):
             return self._app(environ, start_response)
         fault = self._faults.next_fault()
         self._faults.served[fault or "whole"] += 1
         if fault == "503":
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             start_response("503 Slow Down", [("Content-Type", "application/xml")])
             return [SLOW_DOWN]
         body = self._app(environ, start_response)

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from pipeline.config import S3Config
-from pipeline.data import s3 as s3_package
 from pipeline.data.data_plan import DataPlan
 from pipeline.data.loading import ImageDataset, train_loader, validation_loader
 from pipeline.data.s3 import staging
 from pipeline.data.sources import check_location, open_source
 from pipeline.data.transforms import Preprocessing, eval_transform
 from pipeline.errors import JobError, RequestError
-from pipeline.object_store import make_client
+from pipeline.storage import object_store
+from pipeline.storage.object_store import make_client
 from tests.data.s3_server import BUCKET
 
 PLAIN = eval_transform(Preprocessing(8, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear"))
@@ -253,7 +253,7 @@ def test_a_store_that_is_not_there_is_said_in_time():
 
 
 def test_a_store_that_does_not_answer_is_said_in_time(monkeypatch):
-    monkeypatch.setattr(s3_package.check, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(object_store, "TIMEOUT_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         s3 = S3Config(endpoint_url=f"http://127.0.0.1:{silent.getsockname()[1]}")
         problem = only_problem("s3://images/x", s3)

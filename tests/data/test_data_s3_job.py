@@ -45,7 +45,7 @@ def test_workers_find_the_images_of_a_job_in_a_faulty_store(
         }
     )
     store.faults.refuse_every, store.faults.cut_every = 4, 5
-    folder = JobFolder(job.folder)
+    folder = JobFolder.of(job)
     assert find_problems(job) == []
     prepare_images(job, folder, _Silent())
     shutil.rmtree(cache_dir)  # as on another machine

@@ -1,8 +1,8 @@
 import pytest
 
 from pipeline.config import S3Config, examine_job
-from pipeline.object_store import S3Location, make_client
 from pipeline.preflight import find_problems
+from pipeline.storage.object_store import S3Location, make_client
 
 
 def problems_of(train="s3://images/x", storage="runs", **s3):

@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from pipeline.config import load_job
 from pipeline.evaluation.table import ProfileTable
 from pipeline.registry.store import current_store
+from pipeline.storage import StoragePath
 from pipeline.training.plan import plan_training
 from pipeline.training.session import build_validation_loader
 
@@ -123,7 +124,9 @@ def test_a_job_killed_twice_goes_on_and_registers_one_version(start, tmp_path):
 @torch.no_grad()
 def reached(network, folder):
     """Return the share of the validation images that a registered network gets right, by profile."""
-    plan = plan_training(load_job(str(folder / "job.yaml")), folder / "runs" / "killed" / "data.npz")
+    plan = plan_training(
+        load_job(str(folder / "job.yaml")), StoragePath.local(folder / "runs" / "killed" / "data.npz")
+    )
     batches = list(build_validation_loader(plan, rank=0, world_size=1))
     labels = torch.cat([labels for _, labels in batches])
 

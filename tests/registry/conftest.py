@@ -16,8 +16,9 @@ from mlflow.tracking import MlflowClient
 
 from pipeline.evaluation.table import LatencyConditions, ProfileResult, ProfileTable
 from pipeline.networks import AdaptiveDepthNetwork, DepthProfile
-from pipeline.registry.store import connect, ensure_experiment
+from pipeline.registry.store import connect, embedded_uri, ensure_experiment
 from pipeline.registry.tracking import JobRun
+from pipeline.storage import StoragePath
 
 PREPROCESSING = {
     "image_size": 16,
@@ -31,7 +32,7 @@ PREPROCESSING = {
 @pytest.fixture(scope="session")
 def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     storage = tmp_path_factory.mktemp("migrated")
-    connect(None, storage=storage)
+    connect(embedded_uri(storage))
     with closing(sqlite3.connect(storage / "mlflow.db")) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return storage / "mlflow.db"
@@ -47,12 +48,12 @@ def storage(migrated_database: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def client(storage: Path) -> MlflowClient:
-    return connect(None, storage=storage)
+    return connect(embedded_uri(storage))
 
 
 @pytest.fixture
 def experiment_id(client: MlflowClient, storage: Path) -> str:
-    return ensure_experiment(client, "tests", artifact_root=storage / "mlflow-artifacts")
+    return ensure_experiment(client, "tests", artifact_root=StoragePath.local(storage) / "mlflow-artifacts")
 
 
 @pytest.fixture

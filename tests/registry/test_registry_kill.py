@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 from pipeline.registry.register import register_model
-from pipeline.registry.store import connect, ensure_experiment
+from pipeline.registry.store import connect, embedded_uri, ensure_experiment
 from pipeline.registry.tracking import JobRun
+from pipeline.storage import StoragePath
 
 DRIVER = """
 import os, pathlib, signal, sys
@@ -22,8 +23,10 @@ job(pathlib.Path(sys.argv[2]), tiny_network(), PREPROCESSING, table_of(4))
 
 def job(storage, network, preprocessing, table):
     """What a driver does: open the runs, end one trial, leave one to the end, register."""
-    client = connect(None, storage=storage)
-    experiment_id = ensure_experiment(client, "kill", artifact_root=storage / "mlflow-artifacts")
+    client = connect(embedded_uri(storage))
+    experiment_id = ensure_experiment(
+        client, "kill", artifact_root=StoragePath.local(storage) / "mlflow-artifacts"
+    )
     run = JobRun.open(client, experiment_id, name="job", key="job-1", params={"a": 1}, tags={})
     run.trial("t0", {}, name="trial 1")
     run.end_trial("t0", "FINISHED")

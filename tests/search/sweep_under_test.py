@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.config import Job, parse_job
 from pipeline.networks.profiles import StageSize
+from pipeline.storage import StoragePath
 
 NUM_BLOCKS = (3, 3, 1, 1)
 STAGES = tuple(StageSize(blocks) for blocks in NUM_BLOCKS)
@@ -36,7 +37,7 @@ def tiny_job(folder: Path, **search) -> Job:
     )
 
 
-def save_data(job: Job, path: Path) -> Path:
+def save_data(job: Job, path: Path) -> StoragePath:
     """Prepare the job's data."""
     from pipeline.data.plan import prepare_data
 
@@ -48,7 +49,7 @@ def save_data(job: Job, path: Path) -> Path:
         bad_items=job.data.bad_items,
         max_bad_fraction=job.data.max_bad_fraction,
     ).save(path)
-    return path
+    return StoragePath.local(path)
 
 
 class Diary:
@@ -85,7 +86,7 @@ def main(folder: Path) -> None:
         run_search(
             job,
             data,
-            folder=folder / "search",
+            folder=StoragePath.local(folder) / "search",
             stages=STAGES,
             observer=Diary(folder / "diary.jsonl"),
         )

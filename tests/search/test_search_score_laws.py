@@ -9,6 +9,7 @@ from pipeline.search.record import RecordStore, TrialRecord
 from pipeline.search.result import SearchResult, TrialResult
 from pipeline.search.score import outcome_of, score_so_far
 from pipeline.search.trial import cause_of, tune_result
+from pipeline.storage import StoragePath
 from pipeline.training.checkpoint import EpochReport
 
 
@@ -86,7 +87,7 @@ def test_a_report_that_arrives_twice_changes_nothing():
 
 
 def test_records_come_back_as_they_were_stored(tmp_path):
-    store, kept = RecordStore(tmp_path / "records"), record(0, (0.3, 1.0))
+    store, kept = RecordStore(StoragePath.local(tmp_path) / "records"), record(0, (0.3, 1.0))
     store.save(record(1, outcome=None))
     store.save(kept)
     assert [found.number for found in store.load_all()] == [0, 1]

@@ -10,6 +10,7 @@ from ray.util import placement_group_table
 
 from pipeline.search.driver import run_search
 from pipeline.search.result import SearchResult
+from pipeline.storage import StoragePath
 
 
 def load_sweep():
@@ -41,7 +42,9 @@ def swept(ray_cluster, tmp_path_factory):  # noqa: ARG001
     data, diary = sweep.save_data(job, folder / "data.npz"), BrokenDiary()
 
     def run(observer):
-        return run_search(job, data, folder=folder / "search", stages=sweep.STAGES, observer=observer)
+        return run_search(
+            job, data, folder=StoragePath.local(folder) / "search", stages=sweep.STAGES, observer=observer
+        )
 
     return run(diary), diary, folder / "search", run
 

@@ -10,6 +10,7 @@ from ray.tune import RunConfig
 
 from pipeline.search.record import TrialRecord, history_from_json
 from pipeline.search.trial import FAILURE, HISTORY, TRIAL_RESOURCES, TrialSetup, run_name, run_trial
+from pipeline.storage import StoragePath
 from pipeline.training.worker import SCORE
 
 
@@ -30,7 +31,7 @@ def run(ray_cluster, tmp_path, request):  # noqa: ARG001
     values = {"split": [2, 2, 1, 1]} | getattr(request, "param", {})
     job = sweep.tiny_job(tmp_path, epochs=1)
     data = sweep.save_data(job, tmp_path / "data.npz")
-    setup = TrialSetup(job, job.search, data, tmp_path / "search")
+    setup = TrialSetup(job, job.search, data, StoragePath.local(tmp_path) / "search")
     setup.records.save(TrialRecord(trial_id="one", number=0, seed=3, values=values))
 
     def run_once(name):

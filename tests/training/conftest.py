@@ -4,6 +4,7 @@ import torch
 from pipeline.config import parse_job
 from pipeline.data.plan import prepare_data
 from pipeline.networks import AdaptiveDepthNetwork
+from pipeline.storage import StoragePath
 
 VIT = {
     "name": "vit_tiny_patch16_224",
@@ -23,7 +24,7 @@ def digits(tmp_path_factory):
         bad_items="fail",
         max_bad_fraction=0.01,
     ).save(path)
-    return path
+    return StoragePath.local(path)
 
 
 @pytest.fixture

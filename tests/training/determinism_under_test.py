@@ -8,6 +8,7 @@ from ray.train import ScalingConfig
 from ray.train.torch import TorchTrainer
 from training_under_test import save_data, tiny_job
 
+from pipeline.storage import StoragePath
 from pipeline.training.plan import plan_training
 from pipeline.training.worker import train_loop
 
@@ -15,7 +16,7 @@ from pipeline.training.worker import train_loop
 def main(folder: Path) -> None:
     """Train; the checkpoint stays where workers write theirs for Ray to upload."""
     plan = plan_training(tiny_job(epochs=1, warmup_epochs=0), save_data(folder))
-    config = {"plan": plan, "board": None}
+    config = {"plan": plan, "board": None, "run": StoragePath.local(folder / "run")}
     TorchTrainer(train_loop, train_loop_config=config, scaling_config=ScalingConfig(num_workers=0)).fit()
     sys.stdout.write(f"deterministic algorithms: {torch.are_deterministic_algorithms_enabled()}")
 

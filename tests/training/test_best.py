@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from pipeline.storage import StoragePath
 from pipeline.training.best import best_checkpoint
 from pipeline.training.manifest import CheckpointError, FileRecord, Manifest
 
@@ -20,7 +21,7 @@ def checkpoint(tmp_path):
         Manifest(network={}, epoch=1, files=files, optimizer={}).save(folder)
         if not is_whole:
             (folder / "model.safetensors").write_bytes(b"")
-        return folder
+        return StoragePath.local(folder)
 
     return make
 

@@ -15,6 +15,7 @@ from pipeline.preflight import find_problems
 from pipeline.search.record import TrialRecord
 from pipeline.search.trial import TrialSetup, train
 from pipeline.steps import opened, prepare_teacher
+from pipeline.storage import StoragePath
 from pipeline.training.initial_weights import GivenWeights
 from pipeline.training.plan import plan_training
 from pipeline.training.session import build_network, build_teacher
@@ -80,17 +81,17 @@ def prepared(job, monkeypatch):
 
 
 def test_a_job_makes_its_initial_weights_once(prepared, job, checkpoint):
-    first, file = prepared(), JobFolder(job.folder).initial_weights
+    first, file = prepared(), JobFolder.of(job).initial_weights.local_path
     assert first[-1] == f"initial weights: {checkpoint}; new: head.weight, head.bias"
     before = file.stat()
     assert not prepared()
     assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
-    assert not list(job.folder.glob("*.partial"))
+    assert not list(file.parent.glob("*.partial"))
 
 
 def test_weights_left_by_a_job_that_never_started_are_made_again(prepared, job):
-    job.folder.mkdir(parents=True)
-    file = JobFolder(job.folder).initial_weights
+    file = JobFolder.of(job).initial_weights.local_path
+    file.parent.mkdir(parents=True)
     save_file({"of another job": torch.zeros(1)}, file)
     prepared()
     assert load_file(file)["head.weight"].shape == (10, 16)
@@ -103,26 +104,30 @@ def test_weights_that_turn_out_not_to_be_had_end_the_command_before_the_job_star
         opened(job, Heard()),
     ):
         pass
-    assert not JobFolder(job.folder).is_claimed
+    assert not JobFolder.of(job).is_claimed
 
 
 def test_every_worker_starts_from_the_file_whatever_its_seed(prepared, job, digits):
     prepared()
-    file = JobFolder(job.folder).initial_weights
+    file = JobFolder.of(job).initial_weights
     for seed in (0, 1):
         torch.manual_seed(seed)
         network = build_network(plan_training(job, digits, weights=GivenWeights(initial=file)))
-        torch.testing.assert_close(dict(network.backbone.state_dict()), load_file(file), rtol=0, atol=0)
+        torch.testing.assert_close(
+            dict(network.backbone.state_dict()), load_file(file.local_path), rtol=0, atol=0
+        )
 
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_training_starts_from_the_file(prepared, job, digits, tmp_path):
     prepared()
-    file = JobFolder(job.folder).initial_weights
+    file = JobFolder.of(job).initial_weights
     plan = plan_training(job.override({"training.lr": 1e-12}), digits, weights=GivenWeights(initial=file))
-    result = run_training(plan, name="run", storage=tmp_path, on_progress=lambda _progress: None)
-    trained = load_file(result.checkpoint / "model.safetensors")
-    for name, value in load_file(file).items():
+    result = run_training(
+        plan, name="run", storage=StoragePath.local(tmp_path), on_progress=lambda _progress: None
+    )
+    trained = load_file(result.checkpoint.local_path / "model.safetensors")
+    for name, value in load_file(file.local_path).items():
         torch.testing.assert_close(trained[f"backbone.{name}"], value, rtol=0, atol=1e-6)
 
 
@@ -135,8 +140,8 @@ def test_a_trial_starts_from_the_file(job, digits, tmp_path, monkeypatch):
 
     monkeypatch.setattr("pipeline.search.trial.build_trainer", stop)
     monkeypatch.setattr("pipeline.search.trial.ReportHistoryCallback", object)
-    weights = GivenWeights(initial=tmp_path / "initial.safetensors")
-    setup = TrialSetup(job, job.search, digits, tmp_path, weights=weights)
+    weights = GivenWeights(initial=StoragePath.local(tmp_path) / "initial.safetensors")
+    setup = TrialSetup(job, job.search, digits, StoragePath.local(tmp_path), weights=weights)
     with pytest.raises(InterruptedError, match="far enough"):
         train(TrialRecord(number=0, trial_id="a", values={}, seed=1), setup)
     assert plans[0].initial_weights == tmp_path / "initial.safetensors"
@@ -179,7 +184,7 @@ def taught(job):
 
 
 def _prepare_teacher(job, digits):
-    folder = JobFolder(job.folder)
+    folder = JobFolder.of(job)
     folder.root.mkdir(parents=True)
     shutil.copy(digits, folder.data_plan)
     prepare_teacher(job, folder, job.distillation.teacher, Heard())
@@ -191,7 +196,7 @@ def test_a_teacher_for_other_classes_is_refused(taught, checkpoint, digits):
     assert find_problems(job) == []
     with pytest.raises(RequestError, match=r"must predict the job's 10 classes.*lack head.weight, head.bias"):
         _prepare_teacher(job, digits)
-    assert not JobFolder(job.folder).teacher_weights.exists()
+    assert not JobFolder.of(job).teacher_weights.exists()
 
 
 def test_a_teacher_whose_weights_are_no_file_is_refused(taught, tmp_path):

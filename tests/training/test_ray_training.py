@@ -11,12 +11,18 @@ from safetensors.torch import load_file
 
 from pipeline.errors import JobError
 from pipeline.recipe import TrainingConfig
+from pipeline.storage import StoragePath
 from pipeline.training.plan import plan_training
 from pipeline.training.trainer import run_training
 
 
 def _ignore(_progress):
     """Nobody watches."""
+
+
+def train(plan, folder, *, name="run", on_progress=_ignore):
+    """Train a plan, with its run in a folder."""
+    return run_training(plan, name=name, storage=StoragePath.local(folder), on_progress=on_progress)
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -27,8 +33,8 @@ def test_two_workers_train_to_the_weights_of_one_with_the_same_global_batch(digi
         # Not AdamW: it divides by the gradient's size, so where a gradient is zero in theory (a key's bias)
         # rounding noise alone moves the weight.
         plan = plan_training(tiny_job(optimizer="sgd", lr=0.05, **way), digits)
-        result = run_training(plan, name=f"way-{number}", storage=tmp_path, on_progress=_ignore)
-        weights.append(load_file(result.checkpoint / "model.safetensors"))
+        result = train(plan, tmp_path, name=f"way-{number}")
+        weights.append(load_file(result.checkpoint.local_path / "model.safetensors"))
     one, *others = weights
     for other in others:
         torch.testing.assert_close(other, one, rtol=0, atol=1e-5)
@@ -52,7 +58,7 @@ def test_the_whole_recipe_trains_and_the_better_of_weights_and_average_is_told(d
             "distillation": {"students": "base_and_sampled", "student_labels": "fading", "features": 1.0},
         }
     )
-    result = run_training(plan_training(job, digits), name="recipe", storage=tmp_path, on_progress=_ignore)
+    result = train(plan_training(job, digits), tmp_path, name="recipe")
     *_, last = result.history
     better = "ema" if last.uses_ema else "raw"
     assert 0 < last.metrics["train/data_wait"] < 1
@@ -67,14 +73,14 @@ def test_a_run_ended_early_goes_on_to_the_weights_of_an_uninterrupted_one(digits
     job = tiny_job(
         schedule="multistep", milestones=[10]
     )  # a rate that does not depend on the number of epochs
-    whole = run_training(plan_training(job, digits), name="whole", storage=tmp_path, on_progress=_ignore)
+    whole = train(plan_training(job, digits), tmp_path, name="whole")
     first = plan_training(job.override({"training.epochs": 1, "training.milestones": [10]}), digits)
-    run_training(first, name="cut", storage=tmp_path, on_progress=_ignore)
-    rest = run_training(plan_training(job, digits), name="cut", storage=tmp_path, on_progress=_ignore)
+    train(first, tmp_path, name="cut")
+    rest = train(plan_training(job, digits), tmp_path, name="cut")
     assert [report.epoch for report in rest.history] == [1, 2]
-    for name, value in load_file(whole.checkpoint / "model.safetensors").items():
+    for name, value in load_file(whole.checkpoint.local_path / "model.safetensors").items():
         torch.testing.assert_close(
-            load_file(rest.checkpoint / "model.safetensors")[name], value, rtol=0, atol=1e-6
+            load_file(rest.checkpoint.local_path / "model.safetensors")[name], value, rtol=0, atol=1e-6
         )
 
 
@@ -89,7 +95,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_at_once_with_the_way_out(
         r"lower training.lr .*, under another job name"
     )
     with pytest.raises(JobError, match=message):
-        run_training(plan, name="diverges", storage=tmp_path, on_progress=_ignore)
+        train(plan, tmp_path, name="diverges")
     assert not list(tmp_path.glob("diverges/checkpoint_0*"))
 
 
@@ -97,7 +103,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_at_once_with_the_way_out(
 def broken_run(digits, tiny_job, tmp_path, request):
     """A run of two epochs some of whose checkpoints were cut short afterwards; and the weights it had."""
     plan = plan_training(tiny_job(deterministic=True), digits)
-    run_training(plan, name="run", storage=tmp_path, on_progress=_ignore)
+    train(plan, tmp_path)
     weights = load_file(tmp_path / "run" / "checkpoint_0002" / "model.safetensors")
     for name in request.param:
         file = tmp_path / "run" / name / "model.safetensors"
@@ -128,7 +134,7 @@ def broken_run(digits, tiny_job, tmp_path, request):
 )
 def test_a_truncated_checkpoint_is_refused_by_name_and_the_one_before_it_used(broken_run, notes, tmp_path):
     (plan, weights), heard = broken_run, []
-    result = run_training(plan, name="run", storage=tmp_path, on_progress=heard.append)
+    result = train(plan, tmp_path, on_progress=heard.append)
     told = [note for progress in heard for note in progress.notes]
     assert all(re.search(pattern, note) for pattern, note in zip(notes, told, strict=True))
     last = load_file(tmp_path / "run" / "checkpoint_0002.2" / "model.safetensors")
@@ -140,11 +146,11 @@ def test_a_truncated_checkpoint_is_refused_by_name_and_the_one_before_it_used(br
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_run_goes_on_though_its_list_was_cut_short_and_a_folder_deleted(digits, tiny_job, tmp_path):
     plan = plan_training(tiny_job(), digits)
-    run_training(plan, name="run", storage=tmp_path, on_progress=_ignore)
+    train(plan, tmp_path)
     run, heard = tmp_path / "run", []
     (run / "checkpoint_manager_snapshot.json").write_text("{")
     shutil.rmtree(run / "checkpoint_0002")
-    result = run_training(plan, name="run", storage=tmp_path, on_progress=heard.append)
+    result = train(plan, tmp_path, on_progress=heard.append)
     (note,) = [note for progress in heard for note in progress.notes]
     assert re.search(r"checkpoint_0002 is not: checkpoint.json is missing", note)
     assert [report.epoch for report in result.history] == [1, 2]
@@ -153,7 +159,7 @@ def test_a_run_goes_on_though_its_list_was_cut_short_and_a_folder_deleted(digits
 @pytest.mark.usefixtures("ray_cluster")
 def test_the_best_checkpoints_by_the_named_metric_and_the_latest_are_kept(digits, tiny_job, tmp_path):
     job = tiny_job(epochs=5, lr=0.03, keep_checkpoints=2, best_by="base/loss")
-    result = run_training(plan_training(job, digits), name="run", storage=tmp_path, on_progress=_ignore)
+    result = train(plan_training(job, digits), tmp_path)
     ranked = sorted(result.history, key=lambda report: report.metrics["base/loss"])
     kept = {f"checkpoint_{report.epoch:04d}" for report in ranked[:2]} | {"checkpoint_0005"}
     assert {path.name for path in (tmp_path / "run").glob("checkpoint_0*")} == kept
@@ -164,7 +170,7 @@ def test_the_best_checkpoints_by_the_named_metric_and_the_latest_are_kept(digits
 def test_nothing_is_left_beside_the_run_once_it_is_stored(digits, tiny_job, tmp_path):
     plan = plan_training(tiny_job(epochs=1), digits)
     before = set(Path(tempfile.gettempdir()).glob("skipline-*"))
-    run_training(plan, name="run", storage=tmp_path, on_progress=_ignore)
+    train(plan, tmp_path)
     assert set(Path(tempfile.gettempdir()).glob("skipline-*")) <= before
 
 
@@ -179,6 +185,6 @@ def test_a_loss_is_best_where_it_is_least(metric, order):
 def test_epochs_and_steps_are_told_while_training_runs(digits, tiny_job, tmp_path):
     heard = []
     plan = plan_training(tiny_job(), digits)
-    result = run_training(plan, name="watched", storage=tmp_path, on_progress=heard.append)
+    result = train(plan, tmp_path, name="watched", on_progress=heard.append)
     assert tuple(report for progress in heard for report in progress.reports) == result.history
     assert heard[-1].step == heard[-1].num_steps

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from pipeline.config import Job, parse_job
+from pipeline.storage import StoragePath
 
 
 def tiny_job(**training) -> Job:
@@ -31,7 +32,7 @@ def tiny_job(**training) -> Job:
     )
 
 
-def save_data(folder: Path) -> Path:
+def save_data(folder: Path) -> StoragePath:
     """Prepare the digits in a folder, if they are not there."""
     from pipeline.data.plan import prepare_data
 
@@ -45,7 +46,7 @@ def save_data(folder: Path) -> Path:
             bad_items="fail",
             max_bad_fraction=0.0,
         ).save(path)
-    return path
+    return StoragePath.local(path)
 
 
 def main(folder: Path, workers: int) -> None:
@@ -62,7 +63,7 @@ def main(folder: Path, workers: int) -> None:
             file.writelines(f"{note}\n" for note in progress.notes)
 
     with connected():
-        result = run_training(plan, name="run", storage=folder, on_progress=write)
+        result = run_training(plan, name="run", storage=StoragePath.local(folder), on_progress=write)
     (folder / "result.txt").write_text(str(result.checkpoint))
 
 

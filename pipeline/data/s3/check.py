@@ -1,19 +1,14 @@
 """The check of an S3 location before anything starts: it answers in seconds, whatever the store does."""
 
-import threading
 from itertools import islice
 from pathlib import PurePosixPath
 
 from pipeline.config import S3Config
 from pipeline.data.file_kinds import SHARD_SUFFIXES, mixed_parts
 from pipeline.data.s3.listing import choose, list_objects, listed_prefix
-from pipeline.object_store import S3Location, StoreError, explain_failure, make_client
-
-TIMEOUT_S = 10.0
-"""A store that is not there has to be said within 15 s of the command, imports included."""
+from pipeline.storage.object_store import S3Location, StoreError, ask, explain_failure, make_hasty_client
 
 _PAGE = 1000  # objects of one answer
-_ATTEMPTS = 3
 
 
 def check_s3(text: str, s3: S3Config) -> list[str]:
@@ -23,20 +18,7 @@ def check_s3(text: str, s3: S3Config) -> list[str]:
         text: Such as `s3://bucket/prefix`.
         s3: How to reach the store.
     """
-    answer: list[list[str]] = []
-    # A thread of its own, because looking a host up knows no time limit; it ends with the process.
-    thread = threading.Thread(target=lambda: answer.append(_check(text, s3)), daemon=True)
-    thread.start()
-    thread.join(TIMEOUT_S)
-    store = s3.endpoint_url or "the S3 service"
-    return (
-        answer[0]
-        if answer
-        else [
-            f"the object store must answer within {TIMEOUT_S:g} s, {store} did not for {text!r}; check "
-            "s3.endpoint_url and the network"
-        ]
-    )
+    return ask(lambda: _check(text, s3), text, s3)
 
 
 def _check(text: str, s3: S3Config) -> list[str]:
@@ -46,7 +28,7 @@ def _check(text: str, s3: S3Config) -> list[str]:
     except ValueError as err:
         return [str(err)]
     try:
-        client = make_client(s3, max_attempts=_ATTEMPTS, connect_timeout_s=2, read_timeout_s=4)
+        client = make_hasty_client(s3)
         objects = list(islice(list_objects(client, location), _PAGE))
     except (*StoreError, ValueError) as err:  # ValueError: an endpoint that boto3 takes for none
         return [explain_failure(err, location, s3)]

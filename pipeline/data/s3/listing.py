@@ -8,24 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from pipeline.data.file_kinds import CLASS_FILE, IMAGE_SUFFIXES, SAVED_SPLITS, SAVED_STATE, SHARD_SUFFIXES
-from pipeline.object_store import S3Location
-
-
-@dataclass(frozen=True, order=True, slots=True)
-class StoredObject:
-    """One object, as a listing describes it.
-
-    Args:
-        name: Its key below the prefix that was listed, such as `cat/1.jpg`.
-        key: Its whole key.
-        size_bytes: Its size.
-        etag: Changes with its content; quoted, as the store writes it.
-    """
-
-    name: str
-    key: str
-    size_bytes: int
-    etag: str
+from pipeline.storage.object_store import S3Location, StoredObject
 
 
 @dataclass(frozen=True)

@@ -13,18 +13,18 @@ from typing import Any
 from pipeline.config import S3Config
 from pipeline.data.cache import cache_folder, make_folder, node_lock
 from pipeline.data.s3.check import empty_problem
-from pipeline.data.s3.download import Tally, download
 from pipeline.data.s3.listing import (
     Manifest,
-    StoredObject,
     choose,
     list_objects,
     listed_prefix,
 )
 from pipeline.errors import JobError, RequestError
-from pipeline.object_store import (
+from pipeline.storage.download import Tally, download
+from pipeline.storage.object_store import (
     NUM_CONNECTIONS,
     S3Location,
+    StoredObject,
     StoreError,
     explain_failure,
     make_client,

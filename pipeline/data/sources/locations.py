@@ -17,7 +17,7 @@ from pipeline.data.sources.shard_files import find_shards, is_pattern
 from pipeline.data.sources.staged import StagedSource
 from pipeline.data.sources.tar import TarSource, check_tars
 from pipeline.errors import RequestError
-from pipeline.object_store import is_s3
+from pipeline.storage.object_store import is_s3
 
 _KINDS = (
     f"{DIGITS_LOCATION!r}, a folder with one sub-folder a class, .parquet or .tar files (one, a folder of "

@@ -14,8 +14,7 @@ import pyarrow as pa
 from pipeline.config import S3Config
 from pipeline.data.cache import cache_folder, make_folder, write_once
 from pipeline.data.file_kinds import CLASS_FILE, SHARD_SUFFIXES
-from pipeline.data.s3.download import Tally, download
-from pipeline.data.s3.listing import Manifest, StoredObject
+from pipeline.data.s3.listing import Manifest
 from pipeline.data.s3.staging import list_manifest
 from pipeline.data.sources import resolve_location
 from pipeline.data.sources.fingerprints import file_facts, fingerprint_of
@@ -23,7 +22,15 @@ from pipeline.data.sources.shard_files import find_shards
 from pipeline.data.sources.tar import read_class_file
 from pipeline.data.streaming.unpacking import unpack
 from pipeline.errors import JobError
-from pipeline.object_store import S3Location, StoreError, explain_failure, is_s3, make_client
+from pipeline.storage.download import Tally, download
+from pipeline.storage.object_store import (
+    S3Location,
+    StoredObject,
+    StoreError,
+    explain_failure,
+    is_s3,
+    make_client,
+)
 
 _log = logging.getLogger(__name__)
 

@@ -4,6 +4,8 @@ Credentials come from boto3's standard chain alone (environment, shared files, t
 No value here holds them and no message shows them.
 """
 
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Self
@@ -77,6 +79,37 @@ def make_client(
     return session.client("s3", endpoint_url=s3.endpoint_url, config=config)
 
 
+TIMEOUT_S = 10.0
+"""A store that is not there has to be said within 15 s of the command, imports included."""
+
+
+def make_hasty_client(s3: S3Config) -> Any:  # noqa: ANN401
+    """Return a client for a check, which gives up after seconds."""
+    return make_client(s3, max_attempts=3, connect_timeout_s=2, read_timeout_s=4)
+
+
+def ask(check: Callable[[], list[str]], location: str, s3: S3Config) -> list[str]:
+    """Return what a check says of a location, or that the store does not answer in time.
+
+    Args:
+        check: Returns problems, waiting as long as it takes.
+        location: What it asks for.
+        s3: How it reaches the store.
+    """
+    answer: list[list[str]] = []
+    # A thread of its own, because looking a host up knows no time limit; it ends with the process.
+    thread = threading.Thread(target=lambda: answer.append(check()), daemon=True)
+    thread.start()
+    thread.join(TIMEOUT_S)
+    if answer:
+        return answer[0]
+    store = s3.endpoint_url or "the S3 service"
+    return [
+        f"the object store must answer within {TIMEOUT_S:g} s, {store} did not for {location!r}; check "
+        "s3.endpoint_url and the network"
+    ]
+
+
 @dataclass(frozen=True)
 class S3Location:
     """A bucket and what is meant in it.
@@ -119,18 +152,57 @@ class S3Location:
         return f"{SCHEME}{self.bucket}/{self.path}".rstrip("/")
 
 
+@dataclass(frozen=True, order=True, slots=True)
+class StoredObject:
+    """One object, as a listing describes it.
+
+    Args:
+        name: Its key below the prefix that was listed, such as `cat/1.jpg`.
+        key: Its whole key.
+        size_bytes: Its size.
+        etag: Changes with its content; quoted, as the store writes it.
+    """
+
+    name: str
+    key: str
+    size_bytes: int
+    etag: str
+
+
 def is_s3(location: str) -> bool:
     """Return whether a location is one of an object store."""
     return location.startswith(SCHEME)
 
 
-def explain_failure(error: Exception, location: object, s3: S3Config) -> str:
+@dataclass(frozen=True)
+class Access:
+    """What somebody wants of a location.
+
+    Attributes:
+        adjective: What it has to be.
+        rights: What the store has to grant for it.
+    """
+
+    adjective: str
+    rights: str
+
+
+READ = Access("readable", "s3:ListBucket on the bucket and s3:GetObject below the prefix")
+WRITE = Access(
+    "readable and writable",
+    "s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject, s3:DeleteObject and "
+    "s3:AbortMultipartUpload below the prefix",
+)
+
+
+def explain_failure(error: Exception, location: object, s3: S3Config, access: Access = READ) -> str:
     """Return law, value seen and way out for an error of boto3.
 
     Args:
         error: A `StoreError`.
         location: What was asked for.
         s3: How the store was to be reached.
+        access: What for.
     """
     store = s3.endpoint_url or "the S3 service"
     asked = repr(str(location))
@@ -138,21 +210,22 @@ def explain_failure(error: Exception, location: object, s3: S3Config) -> str:
         return (
             f"credentials for {asked} must be found by the standard chain, it has none "
             f"({type(error).__name__}); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or "
-            "run with a role that may read it"
+            f"run with a role for which it is {access.adjective}"
         )
     if isinstance(error, ClientError):
-        return _explain_answer(error, asked, store)
+        return _explain_answer(error, asked, store, access)
     if isinstance(error, BrokenConnection):
         return (
             f"the object store must answer, {store} does not for {asked} ({type(error).__name__}); check "
             "s3.endpoint_url and the network"
         )
     return (
-        f"{asked} must be readable, {store} cannot be asked ({type(error).__name__}); check the s3 settings"
+        f"{asked} must be {access.adjective}, {store} cannot be asked ({type(error).__name__}); check the s3 "
+        "settings"
     )
 
 
-def _explain_answer(error: ClientError, asked: str, store: str) -> str:
+def _explain_answer(error: ClientError, asked: str, store: str, access: Access) -> str:
     """Return the message for a request that the store has refused."""
     code = str(error.response.get("Error", {}).get("Code", "unknown"))
     if code in ("NoSuchBucket", "404", "NotFound", "NoSuchKey"):
@@ -173,6 +246,6 @@ def _explain_answer(error: ClientError, asked: str, store: str) -> str:
             f"{store} must take requests, it still refuses {asked} after many tries ({code}); run again later"
         )
     return (
-        f"{asked} must be readable, {store} refuses it ({code}); grant s3:ListBucket on the bucket and "
-        "s3:GetObject below the prefix to the credentials that the environment gives"
+        f"{asked} must be {access.adjective}, {store} refuses it ({code}); grant {access.rights} to the "
+        "credentials that the environment gives"
     )

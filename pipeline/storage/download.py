@@ -9,8 +9,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError, IncompleteReadError
 
-from pipeline.data.s3.listing import StoredObject
-from pipeline.object_store import BrokenConnection
+from .object_store import BrokenConnection, StoredObject
 
 MAX_FRUITLESS_ATTEMPTS = 5
 """A transfer is taken up again until so many tries in a row have brought no byte."""

@@ -1,0 +1,117 @@
+"""One command at a time, in a store as on a disk."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict
+
+import pytest
+
+from pipeline.storage import StoragePath, lock
+from pipeline.storage.lock import LOCK, HeldError, Holder, Lease, locked
+
+ELSEWHERE = Holder("another-host", 1, "other")
+
+
+def _silent(_text):
+    """Say nothing."""
+
+
+def _write(folder, holder):
+    """Leave a lock as another command would."""
+    (folder / LOCK).write_text(json.dumps({"holder": asdict(holder), "write": 1}))
+
+
+def _holder(folder):
+    return json.loads((folder / LOCK).read_text())["holder"]
+
+
+@pytest.fixture
+def folder(s3, prefix):
+    return StoragePath.parse(prefix, s3)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Seconds instead of a minute."""
+    monkeypatch.setattr(lock, "RENEWAL_S", 0.2)
+    monkeypatch.setattr(lock, "LEASE_S", 3.0)
+
+
+def test_a_folder_is_held_once_and_free_afterwards(place):
+    with (
+        locked(place, _silent),
+        pytest.raises(HeldError, match=r"another command on this machine|process \d+"),
+        locked(place, _silent),
+    ):
+        pytest.fail("the folder must not be held twice")
+    with locked(place, _silent):
+        pass
+
+
+def test_a_command_that_was_killed_on_another_machine_gives_the_folder_up_after_its_lease(folder):
+    _write(folder, ELSEWHERE)
+    said, start_s = [], time.monotonic()
+    with locked(folder, said.append):
+        waited_s = time.monotonic() - start_s
+    assert 1 < waited_s < 30
+    (text,) = said
+    assert text.startswith("process 1 on another-host worked on this job")
+
+
+def test_a_command_that_was_killed_on_this_machine_gives_the_folder_up_at_once(folder):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    _write(folder, Holder(pid=process.pid, token="dead"))
+    said = []
+    with locked(folder, said.append):
+        pass
+    assert said == []
+
+
+def test_of_many_commands_that_find_a_dead_lock_one_takes_it(folder, monkeypatch):
+    monkeypatch.setattr(lock, "LEASE_S", 0.0)
+    _write(folder, ELSEWHERE)
+    time.sleep(1.1)  # the store tells whole seconds
+    taken, over = [], threading.Event()
+    monkeypatch.setattr(lock, "LEASE_S", 0.5)
+
+    def take():
+        try:
+            with locked(folder, _silent):
+                taken.append(threading.get_ident())
+                over.wait(4)
+        except HeldError:
+            pass
+
+    threads = [threading.Thread(target=take) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(3)
+    assert len(taken) == 1
+    over.set()
+    for thread in threads:
+        thread.join()
+
+
+def test_a_command_that_lost_its_lock_is_interrupted(folder):
+    def work_on():
+        with locked(folder, _silent):
+            _write(folder, ELSEWHERE)
+            time.sleep(10)
+
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT011  it has no message
+        work_on()
+    assert _holder(folder)["token"] == "other"
+
+
+def test_a_lock_whose_answer_was_lost_is_still_ones_own(folder, s3):
+    lease = Lease((folder / LOCK).path, s3)
+    lease.acquire(_silent)
+    lease.acquire(_silent)
+    assert _holder(folder)["pid"] == os.getpid()
+    lease.release()
+    assert not (folder / LOCK).exists()
