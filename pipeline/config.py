@@ -204,7 +204,7 @@ class Job(Section):
     def _s3_has_an_effect(cls, value: S3Config, info: ValidationInfo) -> S3Config:
         data: DataConfig | None = info.data.get("data")
         locations = (data.train, data.validation or "") if data else ("s3://",)
-        is_used = any(text.startswith("s3://") for text in (*locations, info.data.get("storage", "")))
+        is_used = any(text.startswith("s3://") for text in (*locations, info.data.get("storage", "s3://")))
         if value != S3Config() and not is_used:
             raise ValueError("the settings have no effect without an s3:// location; leave them out")
         return value

@@ -161,6 +161,8 @@ class Lease:
             if seen is not None and seen.holder == self._holder:
                 self._etag = seen.etag
                 continue
+            if over.is_set():  # nothing is left that could be interrupted
+                return
             _log.error(
                 "the lock of the job was lost to %s, it was not renewed for %g s; this command ends",
                 *(seen.holder if seen else "nobody", LEASE_S),

@@ -67,7 +67,7 @@ class Repeats:
             before, self.count = self.count, self.count + number
         if number and (not before or len(str(self.count)) > len(str(before))):
             _log.warning(
-                "%s has refused or broken off %d requests so far; each is made again, up to %d times",
+                "%s has refused or broken off requests, %d so far; each is made again, up to %d times",
                 *(self._store, self.count, MAX_ATTEMPTS),
             )
 

@@ -5,7 +5,7 @@ from pipeline.preflight import find_problems
 from pipeline.storage.object_store import S3Location, make_client
 
 
-def problems_of(train="s3://images/x", storage="runs", **s3):
+def problems_of(train="s3://images/x", storage="runs", tracking_uri=None, **s3):
     """Return what is wrong with a job that has these s3 settings."""
     job = {
         "name": "tiny",
@@ -13,7 +13,7 @@ def problems_of(train="s3://images/x", storage="runs", **s3):
         "s3": s3,
         "backbone": {"name": "resnet18"},
         "training": {"epochs": 2},
-        "registry": {"model": "tiny"},
+        "registry": {"model": "tiny", "tracking_uri": tracking_uri},
         "storage": storage,
     }
     found = examine_job(job)
@@ -42,7 +42,7 @@ def test_s3_settings_without_a_store_are_refused():
 
 @pytest.mark.parametrize("locations", [("s3://images/x", "runs"), ("builtin:digits", "s3://runs/x")])
 def test_s3_settings_serve_data_and_storage(locations):
-    assert problems_of(*locations, region="eu-west-1")[1] == []
+    assert problems_of(*locations, "http://127.0.0.1:5000", region="eu-west-1")[1] == []
 
 
 def test_settings_reach_the_client(s3_server):

@@ -72,6 +72,7 @@ def test_storage_that_cannot_work_is_refused_with_the_file(changes, message):
         parse_job(_job(**changes))
 
 
-def test_the_check_of_a_job_writes_to_its_storage(s3):
+def test_the_check_of_a_job_writes_to_its_storage(s3, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the registry of the job lies in a relative file
     job = parse_job(_job(storage="s3://missing/runs", s3=s3.model_dump()))
     assert "'s3://missing/runs' must exist" in "\n".join(find_problems(job))

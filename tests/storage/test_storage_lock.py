@@ -73,28 +73,29 @@ def test_a_command_that_was_killed_on_this_machine_gives_the_folder_up_at_once(f
 
 
 def test_of_many_commands_that_find_a_dead_lock_one_takes_it(folder, monkeypatch):
-    monkeypatch.setattr(lock, "LEASE_S", 0.0)
-    _write(folder, ELSEWHERE)
-    time.sleep(1.1)  # the store tells whole seconds
+    monkeypatch.setattr(lock, "LEASE_S", 60.0)
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    _write(folder, Holder(pid=process.pid, token="dead"))
     taken, over = [], threading.Event()
-    monkeypatch.setattr(lock, "LEASE_S", 0.5)
 
     def take():
         try:
             with locked(folder, _silent):
                 taken.append(threading.get_ident())
-                over.wait(4)
+                over.wait(60)
         except HeldError:
             pass
 
     threads = [threading.Thread(target=take) for _ in range(4)]
     for thread in threads:
         thread.start()
-    time.sleep(3)
-    assert len(taken) == 1
+    while sum(thread.is_alive() for thread in threads) > 1:  # until the others gave up
+        time.sleep(0.1)
     over.set()
     for thread in threads:
         thread.join()
+    assert len(taken) == 1
 
 
 def test_a_command_that_lost_its_lock_is_interrupted(folder):

@@ -103,8 +103,8 @@ def test_the_log_is_told_about_failures_at_1_10_and_100(caplog):
     repeats = Repeats("the store")
     for number in (1, 3, 5, 4, 80, 7, 1):
         repeats.add(number)
-    assert [record.getMessage().split(" requests")[0] for record in caplog.records] == [
-        f"the store has refused or broken off {number}" for number in (1, 13, 100)
+    assert [record.getMessage().split(";")[0] for record in caplog.records] == [
+        f"the store has refused or broken off requests, {number} so far" for number in (1, 13, 100)
     ]
 
 
@@ -117,7 +117,9 @@ def test_refused_requests_and_cut_downloads_are_told(store, s3, prefix, caplog):
     for _ in range(3):
         file.read_text()
     assert open_store(s3).repeats.count == store.faults.served["503"] + store.faults.served["cut"]
-    assert caplog.records[0].getMessage().startswith(f"{store.url} has refused or broken off 1 requests")
+    assert (
+        caplog.records[0].getMessage().startswith(f"{store.url} has refused or broken off requests, 1 so far")
+    )
     assert "very-secret" not in caplog.text
 
 

@@ -144,7 +144,7 @@ def test_a_trial_starts_from_the_file(job, digits, tmp_path, monkeypatch):
     setup = TrialSetup(job, job.search, digits, StoragePath.local(tmp_path), weights=weights)
     with pytest.raises(InterruptedError, match="far enough"):
         train(TrialRecord(number=0, trial_id="a", values={}, seed=1), setup)
-    assert plans[0].initial_weights == tmp_path / "initial.safetensors"
+    assert plans[0].initial_weights is weights.initial
 
 
 def test_a_sound_checkpoint_is_no_problem(job):
@@ -185,8 +185,8 @@ def taught(job):
 
 def _prepare_teacher(job, digits):
     folder = JobFolder.of(job)
-    folder.root.mkdir(parents=True)
-    shutil.copy(digits, folder.data_plan)
+    with folder.data_plan.writing() as path:
+        shutil.copy(digits.local_path, path)
     prepare_teacher(job, folder, job.distillation.teacher, Heard())
     return folder.teacher_weights
 

@@ -12,7 +12,7 @@ def test_the_newest_checkpoint_comes_first_whatever_its_score():
         Stored(Checkpoint(f"/run/{name}"), *order)
         for name, *order in [("a", 3, 30), ("b", 5, 50), ("c", 4, 45), ("d", 4, 40)]
     ]
-    assert [one.name for one in newest_first(stored)] == ["b", "c", "d", "a"]
+    assert [one.folder.name for one in newest_first(stored)] == ["b", "c", "d", "a"]
 
 
 @pytest.mark.parametrize(
