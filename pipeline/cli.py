@@ -178,6 +178,24 @@ def inspect(
 
 
 @app.command()
+def space(
+    name: Annotated[
+        str, typer.Argument(metavar="SPACE", help="A YAML file, or the name of a shipped space.")
+    ],
+    backbone: Annotated[str, typer.Option(help="timm model name, such as resnet50")],
+    settings: SetOption = None,
+) -> None:
+    """Print what a search would draw for a backbone: every parameter, its range, and how many designs."""
+    with _exit_codes(), quiet(Path(os.devnull)) as console:
+        with waiting(console, "building the backbone's shapes"):
+            from pipeline.space_report import inspect_space
+
+            report = inspect_space(name, backbone=backbone, settings=settings or ())
+        console.print(report.summary, highlight=False)
+        print_table(console, report.columns, report.rows, title="parameters")
+
+
+@app.command()
 def init(
     path: Annotated[Path, typer.Argument(help="File to write")] = Path("job.yaml"),
     preset: Annotated[str, typer.Option(help=f"Values to start from: {', '.join(presets())}")] = "quickstart",
@@ -217,15 +235,20 @@ def _work(source: str, settings: Sequence[str] | None, step: "Callable[[Job, Ter
 
 
 def _tune(job: "Job", terminal: Terminal) -> None:
+    from pipeline.search.verdict import describe_verdict
     from pipeline.steps import tune as search
 
     if job.search is None:
         raise RequestError(
             f"tune needs a search section, job {job.name!r} has none; add search: with space and epochs"
         )
+    was_done = JobFolder.of(job).search_result.exists()
     with _opened(job, terminal) as session:
         result = search(session)
     if result is not None:
+        if was_done:
+            for line in describe_verdict(job, result):
+                terminal.say(line)
         _print_trials(terminal.console, result)
         terminal.say(f"kept in {JobFolder.of(job).root}; next: skipline train with the same job")
 

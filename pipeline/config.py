@@ -29,7 +29,7 @@ from pydantic_core import ErrorDetails
 
 from pipeline.errors import RequestError
 from pipeline.recipe import AugmentationConfig, DistillationConfig, TrainingConfig
-from pipeline.section import Count, Fraction, Integers, Section
+from pipeline.section import Count, Fraction, Integers, Positive, Section, Share
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
@@ -122,13 +122,49 @@ class SearchConfig(Section):
         8, description="how many designs; the first is the paper's split with the job's settings"
     )
     epochs: Count = Field(description="epochs of a trial that is never stopped early")
-    objective: Literal["hypervolume"] = Field(
+    objective: Literal["hypervolume", "full_accuracy", "base_accuracy", "budget"] = Field(
         "hypervolume",
-        description="area under the curve of best accuracy against relative MACs over all profiles",
+        description="hypervolume of accuracy and relative MACs; budget: best accuracy within the limits",
     )
+    max_gmacs: Positive | None = Field(None, description="budget: 1e9 multiply-adds of a profile at most")
+    max_mparams: Positive | None = Field(None, description="budget: 1e6 parameters of a profile at most")
     data_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="share of the images for a trial"
     )
+    sampler: Literal["tpe", "gp", "random"] = Field(
+        "tpe", description="who proposes designs: Optuna's tree-structured Parzen estimator, Gaussian process"
+    )
+    scheduler: Literal["asha", "hyperband", "median", "none"] = Field(
+        "asha", description="which trials are stopped early: Ray Tune's schedulers"
+    )
+    paper_first: bool = Field(True, description="trial 0 is the paper's split with the job's settings")
+    start_points: Annotated[tuple[dict[str, Any], ...], Field(strict=False)] = Field(
+        (), description="designs to try next, by dotted key; what one leaves out is as in the job"
+    )
+    max_failed: Share = Field(0.5, description="share of the trials that may fail before the search gives up")
+    study: str | None = Field(
+        None, description="Optuna storage, any database URI; without it SQLite beside the results"
+    )
+
+    @model_validator(mode="after")
+    def _limits_belong_to_a_budget(self) -> "SearchConfig":
+        is_budget = self.objective == "budget"
+        self.refuse_without_effect(
+            {"max_gmacs": is_budget, "max_mparams": is_budget}, "without objective: budget"
+        )
+        if is_budget and self.max_gmacs is None and self.max_mparams is None:
+            raise ValueError("objective: budget needs max_gmacs or max_mparams, got neither; write one")
+        return self
+
+    @field_validator("study")
+    @classmethod
+    def _study_has_no_password(cls, value: str | None) -> str | None:
+        if value is not None and urlsplit(value).password is not None:
+            raise ValueError(
+                "study must hold no password, the one given does; leave it out and set it where the "
+                "database's client looks for it, such as PGPASSWORD or ~/.pgpass"
+            )
+        return value
 
 
 class EvaluationConfig(Section):
@@ -246,6 +282,12 @@ def read_job(source: str, settings: Sequence[str] = ()) -> dict[str, Any]:
         RequestError: If there is no such file, it is not YAML, or an override is not written KEY=VALUE.
     """
     data = _read_yaml(find_job_file(source))
+    apply_settings(data, settings)
+    return data
+
+
+def apply_settings(data: dict[str, Any], settings: Sequence[str]) -> None:
+    """Set keys of plain data in place, each written KEY=VALUE; raises RequestError where one is not."""
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
@@ -253,7 +295,6 @@ def read_job(source: str, settings: Sequence[str] = ()) -> dict[str, Any]:
                 f"an override must be written KEY=VALUE, got {setting!r}; write such as training.epochs=3"
             )
         set_dotted(data, key.strip(), yaml.safe_load(value))
-    return data
 
 
 def parse_job(data: Mapping[str, Any]) -> Job:

@@ -1,7 +1,8 @@
 """Everything that can be found wrong with a job before anything starts, all of it in one go."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
 
@@ -20,8 +21,9 @@ from pipeline.registry.store import connect
 from pipeline.storage.check import check_storage
 from pipeline.storage.object_store import is_s3
 from pipeline.survey import explain
-from pipeline.training.plan import describe_network, describe_teacher
-from search_spaces import load_space
+from pipeline.training.plan import describe_network, describe_teacher, objective_of
+from search_spaces import SearchSpace, load_space
+from search_spaces.keys import SPLIT
 
 TRACKING_TIMEOUT_S = 8
 """A server that is not there has to be said within 15 s of the command, imports included."""
@@ -160,6 +162,17 @@ def _class_problems(location: str) -> list[str]:
         return list(error.problems)
 
 
+def dropped_because(job: Job, design: Mapping[str, Any]) -> str | None:
+    """Return why no profile of a design meets the budget of a search, None if one does; trains nothing."""
+    objective = objective_of(job)
+    if objective.name != "budget":
+        return None
+    network = shape_of(job.override(design))
+    _, cheapest = network.extremes
+    excess = objective.excess(network, cheapest)
+    return f"its cheapest depth needs {excess}" if excess else None
+
+
 def _space_problems(job: Job, network: AdaptiveDepthNetwork) -> list[str]:
     if job.search is None:
         return []
@@ -167,7 +180,15 @@ def _space_problems(job: Job, network: AdaptiveDepthNetwork) -> list[str]:
         space = load_space(job.search.space)
     except RequestError as error:
         return [f"search: {problem}" for problem in error.problems]
-    return [f"search: {problem}" for problem in space.check(job, stage_sizes(network))]
+    problems = space.check(job, stage_sizes(network)) or _budget_problems(job, space, network)
+    return [f"search: {problem}" for problem in problems]
+
+
+def _budget_problems(job: Job, space: SearchSpace, network: AdaptiveDepthNetwork) -> list[str]:
+    """Return a message if no design of a space can meet the budget."""
+    split = [stage.min_mandatory for stage in stage_sizes(network)]
+    excess = dropped_because(job, {"split": split} if SPLIT in space.ranges else {})
+    return [f"some depth must be within the budget, {excess} even so; raise the budget"] if excess else []
 
 
 def _tracking_problems(job: Job) -> list[str]:

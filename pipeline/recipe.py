@@ -76,7 +76,7 @@ class TrainingConfig(Section):
         description="best checkpoints kept beside the latest; at least 2, lest a broken one be all",
     )
     best_by: Literal["score", "full/top1", "base/top1", "full/loss", "base/loss"] = Field(
-        "score", description="validation metric of the best checkpoint; score: hypervolume of the profiles"
+        "score", description="validation metric of the best checkpoint; score: that of the search's objective"
     )
     deterministic: bool = Field(
         False, description="same weights bit for bit in every run on the same machine; slower on a GPU"

@@ -34,6 +34,7 @@ from pipeline.registry.tracking import JobRun
 from pipeline.reporting import EpochLog, Reporter, TrialLog, log_history
 from pipeline.search.driver import run_search
 from pipeline.search.result import SearchResult
+from pipeline.search.verdict import describe_verdict
 from pipeline.storage import StoragePath
 from pipeline.training.checkpoint import EpochReport, History
 from pipeline.training.initial_weights import GivenWeights, store_initial_weights
@@ -215,6 +216,8 @@ def tune(session: Session) -> SearchResult | None:
         observer=TrialLog(session.run, session.reporter, trials=job.search.trials, epochs=job.search.epochs),
     )
     session.run.log_text(result.to_json(), "search.json")
+    for line in describe_verdict(job, result):
+        session.reporter.say(line)
     return result
 
 

@@ -27,6 +27,15 @@ SEARCHABLE = (
 )
 """Settings that change how good a network becomes and that a short trial can tell apart."""
 
+CONDITIONS = (
+    "training.optimizer",
+    "distillation.students",
+    "distillation.student_labels",
+)
+"""Settings that decide which ranges others have; searched by kind conditional alone."""
+
+SPLIT_KINDS = ("split_points", "split_ratios", "split_ratio")
+
 REFUSED = {
     "seed": "the seed of a trial follows from the job's",
     "training.epochs": "search.epochs is the length of a trial, training.epochs the winner's",
@@ -35,7 +44,7 @@ REFUSED = {
     "training.cpus_per_worker": "trials are placed on the cluster by it",
     "training.use_gpu": "trials are placed on the cluster by it",
     "training.precision": "it decides how fast a network trains, not which one is best",
-    "training.optimizer": "a range of training.lr fits one optimizer; write one job per optimizer",
+    "training.optimizer": "a range of training.lr fits one; write kind: conditional with one for each",
     "training.schedule": "a trial follows the job's schedule; write one job per schedule",
     "training.milestones": "a trial's are the job's, scaled to its length",
 }
@@ -43,12 +52,12 @@ REFUSED = {
 
 def key_problems(key: str, kind: str | None) -> list[str]:
     """Return why a key of a space cannot be searched with this kind of range; nothing if it can."""
-    if key not in SEARCHABLE:
+    if key not in (CONDITIONS if kind == "conditional" else SEARCHABLE):
         return [f"{key}: {_refusal(key)}"]
-    if key == SPLIT and kind not in ("split_points", None):
+    if key == SPLIT and kind not in (*SPLIT_KINDS, None):
         return [f"{key}: split needs kind: split_points, got kind: {kind}; write {{kind: split_points}}"]
-    if key != SPLIT and kind == "split_points":
-        return [f"{key}: kind: split_points fits only the key split, got {key!r}; write float, int or choice"]
+    if key != SPLIT and kind in SPLIT_KINDS:
+        return [f"{key}: kind: {kind} fits only the key split, got {key!r}; write float, int or choice"]
     return []
 
 

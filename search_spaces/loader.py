@@ -1,8 +1,9 @@
 """From a YAML file to a `SearchSpace`; entries are read one by one, so all mistakes are found at once."""
 
 import difflib
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ from pydantic_core import ErrorDetails
 
 from pipeline.errors import RequestError
 
+from .conditional import Conditional
 from .keys import key_problems
-from .ranges import AnyRange
-from .space import SearchSpace
+from .space import AnyRange, SearchSpace
 
-KINDS = "float, int, choice or split_points"
+KINDS = "float, int, choice, conditional, split_points, split_ratios or split_ratio"
 _ENTRY: TypeAdapter[Any] = TypeAdapter(AnyRange)
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
@@ -42,10 +43,11 @@ def load_space(name_or_path: str) -> SearchSpace:
     """
     entries = _read_entries(_find(name_or_path))
     flaws = {key: entry_problems(key, entry) for key, entry in entries.items()}
+    ranges = {key: _ENTRY.validate_python(entry) for key, entry in entries.items() if not flaws[key]}
     return SearchSpace(
         name=name_or_path,
-        ranges={key: _ENTRY.validate_python(entry) for key, entry in entries.items() if not flaws[key]},
-        flaws=tuple(problem for problems in flaws.values() for problem in problems),
+        ranges=ranges,
+        flaws=(*(problem for problems in flaws.values() for problem in problems), *_clashes(ranges)),
     )
 
 
@@ -53,12 +55,43 @@ def entry_problems(key: str, entry: Any) -> list[str]:  # noqa: ANN401
     """Return everything that is wrong with one entry of a space, whatever the job."""
     kind = entry.get("kind") if isinstance(entry, Mapping) else None
     problems = key_problems(key, kind)
+    inner = [
+        f"{key}={value}: {problem}"
+        for value, name, part in _parts(entry)
+        for problem in entry_problems(name, part)
+    ]
+    if inner:
+        return problems + inner
     try:
         range_ = _ENTRY.validate_python(entry)
     except ValidationError as error:
         return problems + [f"{key}: {_explain(problem)}" for problem in error.errors()]
     laws: list[str] = range_.problems(key)
     return problems + laws
+
+
+def _parts(entry: Any) -> Iterator[tuple[Any, str, Any]]:  # noqa: ANN401
+    """Yield the value, key and entry of every range in a conditional one."""
+    choices = (
+        entry.get("choices") if isinstance(entry, Mapping) and entry.get("kind") == "conditional" else None
+    )
+    for value, ranges in choices.items() if isinstance(choices, Mapping) else ():
+        for name, part in ranges.items() if isinstance(ranges, Mapping) else ():
+            yield value, str(name), part
+
+
+def _clashes(ranges: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a message for every key that has a range in two places."""
+    inner = {
+        key: {name for names in range_.choices.values() for name in names}
+        for key, range_ in ranges.items()
+        if isinstance(range_, Conditional)
+    }
+    for (key, names), (other, others) in itertools.combinations(
+        [*inner.items(), ("the space", set(ranges))], 2
+    ):
+        for name in sorted(names & others):
+            yield f"{name}: a key has one range, this one stands in {key} and in {other}; leave one out"
 
 
 def _find(name_or_path: str) -> Path:

@@ -114,21 +114,7 @@ class Choice(Range):
         return f"one of {list(self.choices)}"
 
 
-class SplitPoints(Range):
-    """The split point of every stage: from the smallest one possible to one below its blocks.
-
-    So every stage that can be skipped stays so.
-    """
-
-    kind: Literal["split_points"]
-
-    def problems(self, key: str) -> list[str]:  # noqa: ARG002
-        """Return which laws this range breaks: it has nothing to get wrong."""
-        return []
-
-
 PlainRange = FloatRange | IntRange | Choice
-AnyRange = Annotated[PlainRange | SplitPoints, Field(discriminator="kind")]
 
 
 def bound_problems(key: str, low: float, high: float) -> list[str]:

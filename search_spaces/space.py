@@ -1,23 +1,33 @@
 """A search space: which settings of a job may vary and how; what Optuna is asked, what a job gets."""
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import optuna
+from pydantic import Field
 
 from pipeline.config import Job
 from pipeline.errors import RequestError
 from pipeline.networks.profiles import StageSize, resolve_split
 
+from .conditional import Conditional
 from .keys import SPLIT
-from .ranges import IntRange, PlainRange, SplitPoints
+from .ranges import PlainRange
+from .splits import SplitPoints, SplitRatio, SplitRatios
+
+AnySplit = SplitPoints | SplitRatios | SplitRatio
+AnyRange = Annotated[PlainRange | Conditional | AnySplit, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True)
 class SearchSpace:
     """Ranges by dotted key of the job file.
+
+    A design is a mapping of such keys to values, as `Job.override` takes it; `split` is one integer a stage.
+    A point is the same design by the names of the parameters that Optuna sees.
 
     Attributes:
         name: What the space was loaded as.
@@ -27,7 +37,7 @@ class SearchSpace:
     """
 
     name: str
-    ranges: Mapping[str, PlainRange | SplitPoints]
+    ranges: Mapping[str, PlainRange | Conditional | AnySplit]
     flaws: tuple[str, ...] = ()
 
     def check(self, job: Job, stages: Sequence[StageSize]) -> list[str]:
@@ -46,93 +56,147 @@ class SearchSpace:
         return [f"space {self.name!r}: {problem}" for problem in problems]
 
     def suggest(self, trial: optuna.Trial, stages: Sequence[StageSize]) -> dict[str, Any]:
-        """Draw a design: dotted keys of the job file with their values; `split` is one integer a stage."""
-        drawn = {name: range_.draw(trial, name) for name, range_ in self.expand(stages).items()}
-        design: dict[str, Any] = {key: drawn[key] for key in self.ranges if key != SPLIT}
-        if SPLIT in self.ranges:
-            design[SPLIT] = [
-                drawn.get(name, stage.min_mandatory)
-                for name, stage in zip(split_names(stages), stages, strict=True)
-            ]
+        """Draw a design."""
+        design: dict[str, Any] = {}
+        for key, range_ in self.ranges.items():
+            match range_:
+                case Conditional():
+                    design |= range_.draw(trial, key)
+                case SplitPoints() | SplitRatios() | SplitRatio():
+                    parameters = range_.parameters(stages)
+                    drawn = {name: part.draw(trial, name) for name, part in parameters.items()}
+                    design[key] = range_.split(drawn, stages)
+                case _:
+                    design[key] = range_.draw(trial, key)
         return design
 
-    def start_point(self, job: Job, stages: Sequence[StageSize]) -> dict[str, Any]:
-        """Return the job's own settings under the names that `suggest` asks Optuna for."""
-        return self.point(self._settings(job, stages), stages)
+    def start_design(self, job: Job, stages: Sequence[StageSize]) -> dict[str, Any]:
+        """Return the job's own settings of what is searched."""
+        return {
+            key: list(resolve_split(job.split, stages, network=job.backbone.name))
+            if key == SPLIT
+            else _setting(job, key)
+            for key in self._keys()
+        }
 
     def point(self, design: Mapping[str, Any], stages: Sequence[StageSize]) -> dict[str, Any]:
-        """Return a design, as `suggest` returns it, under the names that `suggest` asks Optuna for."""
-        values = {
-            **design,
-            **dict(zip(split_names(stages), design.get(SPLIT, ()), strict=False)),
-        }
-        return {name: values[name] for name in self.expand(stages)}
+        """Return a design as a point; settings that it does not name are ignored.
 
-    def expand(self, stages: Sequence[StageSize]) -> dict[str, PlainRange]:
+        Raises:
+            ValueError: If the design lacks a key, or has a value that cannot be drawn; with all problems, one
+                a line.
+        """
+        point: dict[str, Any] = {}
+        problems: list[str] = []
+        for key, range_ in self.ranges.items():
+            try:
+                point |= _point(key, range_, design, stages)
+            except ValueError as error:
+                problems += str(error).splitlines()
+        if problems:
+            raise ValueError("\n".join(problems))
+        return point
+
+    def parameters(self, stages: Sequence[StageSize]) -> dict[str, PlainRange]:
         """Return the range of every parameter that Optuna sees.
 
-        A stage is one parameter where more than one split point keeps it skippable. Bounds depend on the
-        backbone alone, so they are the same in every trial of a study.
+        Bounds depend on the backbone alone, so they are the same in every trial of a study.
         """
         plain: dict[str, PlainRange] = {}
         for key, range_ in self.ranges.items():
-            if not isinstance(range_, SplitPoints):
-                plain[key] = range_
-                continue
-            for name, stage in zip(split_names(stages), stages, strict=True):
-                if stage.blocks - stage.min_mandatory > 1:
-                    plain[name] = IntRange(kind="int", low=stage.min_mandatory, high=stage.blocks - 1)
+            match range_:
+                case Conditional():
+                    plain |= range_.parameters(key)
+                case SplitPoints() | SplitRatios() | SplitRatio():
+                    plain |= range_.parameters(stages)
+                case _:
+                    plain[key] = range_
         return plain
 
-    def _settings(self, job: Job, stages: Sequence[StageSize]) -> dict[str, Any]:
-        settings = {key: _setting(job, key) for key in self.ranges if key != SPLIT}
-        if SPLIT in self.ranges:
-            settings[SPLIT] = resolve_split(job.split, stages, network=job.backbone.name)
-        return settings
+    def num_designs(self, stages: Sequence[StageSize]) -> float:
+        """Return how many designs there are; infinity with a range of real numbers."""
+        return math.prod(
+            range_.num_designs(stages)
+            if isinstance(range_, SplitPoints | SplitRatios | SplitRatio)
+            else range_.num_values()
+            for range_ in self.ranges.values()
+        )
+
+    def _keys(self) -> Iterator[str]:
+        """Yield every key of the job file once."""
+        inner = (
+            names
+            for range_ in self.ranges.values()
+            if isinstance(range_, Conditional)
+            for names in range_.choices.values()
+        )
+        yield from dict.fromkeys(itertools.chain(self.ranges, *inner))
 
     def _corner_problems(self, job: Job) -> list[str]:
         """Return which values of the ranges the job file would refuse."""
-        corners = [
-            (key, value)
-            for key, range_ in self.ranges.items()
-            if not isinstance(range_, SplitPoints)
-            for value in range_.corners()
-        ]
         refusals: dict[str, str] = {}
-        for key, value in corners:
+        for key, design in self._corners():
             try:
-                job.override({key: value})
+                job.override(design)
             except RequestError as error:
                 refusals.setdefault(
                     str(error),
-                    f"{key}: every value of a range must fit the job, {value!r} does not ({error}); "
+                    f"{key}: every value of a range must fit the job, {design[key]!r} does not ({error}); "
                     "narrow the range",
                 )
         return list(refusals.values())
 
+    def _corners(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the outermost values of every range, with the key that is tried and what goes with it."""
+        for key, range_ in self.ranges.items():
+            match range_:
+                case Conditional():
+                    for value, ranges in range_.choices.items():
+                        middle = {name: part.corners()[0] for name, part in ranges.items()}
+                        yield key, {**middle, key: value}
+                        for name, part in ranges.items():
+                            for corner in part.corners():
+                                yield name, {**middle, key: value, name: corner}
+                case SplitPoints() | SplitRatios() | SplitRatio():
+                    continue
+                case _:
+                    for corner in range_.corners():
+                        yield key, {key: corner}
+
     def _start_problems(self, job: Job, stages: Sequence[StageSize]) -> list[str]:
-        """Return which of the job's settings trial 0 could not start from."""
+        """Return why the search could not start from the job's own settings, or from points of the user's."""
         try:
-            settings = self._settings(job, stages)
+            own = self.start_design(job, stages)
         except ValueError as error:
             return [str(error)]
-        ranges, names = self.expand(stages), split_names(stages)
-        points = dict(zip(names, settings.pop(SPLIT, ()), strict=False))
-        only_skippable = {
-            name: IntRange(kind="int", low=stage.min_mandatory, high=stage.min_mandatory)
-            for name, stage in zip(names, stages, strict=True)
-            if name in points and name not in ranges
-        }
-        return [
-            f"{name}: the search starts from the job's own setting, {value!r} lies "
-            f"outside {range_}; widen the range, or change the job"
-            for name, value in {**settings, **points}.items()
-            if not (range_ := {**ranges, **only_skippable}[name]).holds(value)
+        is_first = job.search is None or job.search.paper_first
+        problems = [
+            f"the search starts from the job's own setting, {problem}; widen the range, change the job, or "
+            "write search.paper_first: false"
+            for problem in self._misfits(own, stages)
+            if is_first
         ]
+        for number, point in enumerate(job.search.start_points if job.search else ()):
+            problems += [
+                f"start_points[{number}]: a start point must lie in the space, {problem}"
+                for problem in [
+                    *(f"{key}: is not searched" for key in point if key not in own),
+                    *self._misfits({**own, **point}, stages),
+                ]
+            ]
+        return problems
+
+    def _misfits(self, design: Mapping[str, Any], stages: Sequence[StageSize]) -> list[str]:
+        """Return which values of a design cannot be drawn."""
+        try:
+            self.point(design, stages)
+        except ValueError as error:
+            return str(error).splitlines()
+        return []
 
     def _size_problems(self, job: Job, stages: Sequence[StageSize]) -> list[str]:
         """Return a message if there are fewer designs than trials."""
-        num_designs = math.prod(range_.num_values() for range_ in self.expand(stages).values())
+        num_designs = self.num_designs(stages)
         trials = job.search.trials if job.search else 1
         if num_designs == 1:
             return [
@@ -153,9 +217,22 @@ def blocks_of(stages: Sequence[StageSize]) -> list[int]:
     return [stage.blocks for stage in stages]
 
 
-def split_names(stages: Sequence[StageSize]) -> list[str]:
-    """Return the parameter of every stage's split point, such as `split/1_of_4`."""
-    return [f"split/{stage}_of_{len(stages)}" for stage in range(1, len(stages) + 1)]
+def _point(
+    key: str,
+    range_: PlainRange | Conditional | AnySplit,
+    design: Mapping[str, Any],
+    stages: Sequence[StageSize],
+) -> dict[str, Any]:
+    if key not in design:
+        raise ValueError(f"{key}: a value is missing")
+    match range_:
+        case Conditional():
+            return range_.point(design, key)
+        case SplitPoints() | SplitRatios() | SplitRatio():
+            return range_.point(design[key], stages)
+    if not range_.holds(design[key]):
+        raise ValueError(f"{key}: {design[key]!r} lies outside {range_}")
+    return {key: design[key]}
 
 
 def _setting(job: Job, key: str) -> Any:  # noqa: ANN401

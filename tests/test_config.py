@@ -200,3 +200,21 @@ def test_the_written_job_file_is_the_preset_and_shows_every_key(preset):
     text = render_template(preset, path="job.yaml")
     assert Job.model_validate(yaml.safe_load(text)) == load_job(preset)
     assert [key for key in all_keys() if f"{key.rpartition('.')[2]}:" not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        ({"objective": "budget"}, "objective: budget needs max_gmacs or max_mparams, got neither"),
+        ({"max_gmacs": 1.0}, "max_gmacs has no effect without objective: budget"),
+        (
+            {"study": "postgresql://me:very-secret@db/optuna"},
+            "study must hold no password, the one given does",
+        ),
+        ({"max_failed": 1.5}, "max_failed"),
+    ],
+)
+def test_a_search_section_that_cannot_work_is_refused(search, message):
+    with pytest.raises(RequestError, match=message) as caught:
+        parse_job(_data(search={"space": "resnet", "epochs": 1, **search}))
+    assert "very-secret" not in str(caught.value)

@@ -1,67 +1,42 @@
-"""The sweep: Optuna proposes designs, Ray Train trains them, ASHA stops the unpromising ones.
+"""The sweep: Optuna proposes designs, Ray Train trains them, a scheduler stops the unpromising ones.
 
-A sweep's folder holds `tune/` (what Ray Tune goes on from), `trials/` (checkpoints of running
-trials), `records/` (what every trial brought), `data.npz` (the images of trials) and at the end
-`result.json`.
+A sweep's folder holds `records/` (what every trial brought, the truth), `study.db` (the sampler's memory,
+made again from the records where it is lost), `trials/` (checkpoints of running trials), `data.npz` (the
+images of trials), `tune/` (Ray Tune's own; nothing is read from it) and at the end `result.json`.
 """
 
 import logging
-import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import optuna
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler
-from ray.tune.search.optuna import OptunaSearch
 
 from cluster.runtime import capacity
 from pipeline.config import Job, SearchConfig
+from pipeline.data.cache import cache_folder
 from pipeline.errors import JobError, RequestError
 from pipeline.networks.profiles import StageSize
+from pipeline.preflight import dropped_because
 from pipeline.storage import StoragePath
 from pipeline.training.initial_weights import GivenWeights
 from pipeline.training.plan import NOTHING_GIVEN, load_data_plan
-from pipeline.training.worker import SCORE
 from search_spaces import SearchSpace, load_space
 
 from .observer import GuardedObserver, TrialObserver
 from .record import TrialRecord
 from .result import SearchResult, TrialResult
-from .snapshot import can_restore
+from .schedulers import make_scheduler
+from .study import Designs, Study, StudySearcher, forget_study, study_name
 from .trial import TRIAL_RESOURCES, TrialSetup, run_trial
-from .trial_job import trial_seed
 from .watcher import TrialWatcher
-
-REDUCTION_FACTOR = 2
-"""ASHA keeps the better half at epochs 1, 2, 4 and so on; chosen for sweeps of about ten trials."""
 
 MAX_PROCESS_FAILURES = 2
 """How often a trial whose process or node died goes on from its checkpoint; chosen. Ray Train counts what its
 workers raise on its own."""
 
-MAX_STARTUP_TRIALS = 10
-"""Random designs before the sampler has learnt anything; Optuna's own default for long studies."""
-
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Designs:
-    """What Optuna calls for every trial; a value that pickles, because Ray stores it.
-
-    Attributes:
-        space: What to draw from.
-        stages: Size of every stage.
-    """
-
-    space: SearchSpace
-    stages: tuple[StageSize, ...]
-
-    def __call__(self, trial: optuna.Trial) -> dict[str, Any]:
-        """Return the configuration of a trial."""
-        return {"number": trial.number, "values": self.space.suggest(trial, self.stages)}
 
 
 def run_search(
@@ -77,7 +52,7 @@ def run_search(
 
     The same call goes on where an earlier one ended: trials that ended are told to the observer
     again and not trained again, running ones go on from their last epoch, a whole sweep returns its
-    stored result. A sweep without one sound trial starts anew.
+    stored result. Where the search gave up, the trials that failed are drawn anew.
 
     Args:
         job: With a search section.
@@ -89,12 +64,12 @@ def run_search(
 
     Raises:
         RequestError: If the space does not fit the job; with all problems.
-        JobError: If every trial failed, or the sweep ended before its last trial.
+        JobError: If too many trials failed, or the sweep ended before its last trial.
     """
     search, space = require_search(job, stages)
     setup = TrialSetup(job=job, search=search, data=folder / "data.npz", folder=folder, weights=weights)
     stored = folder / "result.json"
-    forget_failed_sweep(setup)
+    forget_failures(setup)
     watcher = TrialWatcher(setup, GuardedObserver(observer))
     watcher.tell_again()
     if stored.exists():
@@ -103,9 +78,11 @@ def run_search(
     part = load_data_plan(data).take(search.data_fraction, seed=job.seed)
     with setup.data.writing() as path:
         part.save(path)
+    study = open_study(setup, space, stages)
     with watcher.active():
-        open_tuner(setup, Designs(space, tuple(stages)), watcher).fit()
-    result = collect(watcher.records.values(), search)
+        open_tuner(setup, study, watcher).fit()
+    ended = collect(watcher.records.values(), search)
+    result = SearchResult.of(ended, importance=study.importance(), num_dropped=study.num_dropped())
     stored.write_text(result.to_json())
     setup.runs.delete()
     return result
@@ -128,40 +105,75 @@ def require_search(job: Job, stages: Sequence[StageSize]) -> tuple[SearchConfig,
     return job.search, space
 
 
-def forget_failed_sweep(setup: TrialSetup) -> None:
-    """Make room for a new sweep where all trials of the earlier one failed."""
-    outcomes = [record.outcome for record in setup.records.load_all()]
-    if len(outcomes) >= setup.search.trials and set(outcomes) == {"failed"}:
-        _log.info("all %d trials of the earlier search failed; it starts anew", len(outcomes))
-        setup.folder.delete()
+def forget_failures(setup: TrialSetup) -> None:
+    """Make room for new trials where too many failed in an earlier command."""
+    records = setup.records.load_all()
+    if not has_failed(records, setup.search):
+        return
+    _log.info("the earlier search gave up; its failed trials are drawn anew")
+    for record in records:
+        if record.outcome == "failed":
+            setup.records.delete(record.number)
+    forget_study(setup.folder)
 
 
-def open_tuner(setup: TrialSetup, designs: Designs, watcher: TrialWatcher) -> tune.Tuner:
-    """Return the Tuner of a sweep: at Ray's latest snapshot, else at the records of its trials."""
-    trainable = tune.with_resources(tune.with_parameters(run_trial, setup=setup), TRIAL_RESOURCES)
-    folder = setup.folder / "tune"
-    if can_restore(folder):
-        return tune.Tuner.restore(folder.path, trainable=trainable, storage_filesystem=folder.filesystem)
+def has_failed(records: Iterable[TrialRecord], search: SearchConfig) -> bool:
+    """Return whether so many trials failed that the search gives up."""
+    num_failed = sum(record.outcome == "failed" for record in records)
+    return num_failed > search.max_failed * search.trials or num_failed == search.trials
+
+
+def open_study(setup: TrialSetup, space: SearchSpace, stages: Sequence[StageSize]) -> Study:
+    """Return the study of a sweep, which knows all its records."""
+    job, search = setup.job, setup.search
+    study = Study(
+        search,
+        seed=job.seed,
+        designs=Designs(
+            draw=partial(space.suggest, stages=stages),
+            point=partial(space.point, stages=stages),
+            obstacle=partial(dropped_because, job),
+        ),
+        first=first_designs(job, search, space, stages),
+        storage=optuna.storages.RDBStorage(search.study or study_url(setup.folder)),
+        name=study_name(setup.folder, job.name),
+        concurrency=max_concurrent_trials(job),
+    )
+    study.reconcile(setup.records.load_all())
+    return study
+
+
+def study_url(folder: StoragePath) -> str:
+    """Return where a sweep's study is kept by default: a file cannot be written to in an object store."""
+    local = folder.local_path if folder.is_local else cache_folder("studies") / folder.path
+    local.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{local / 'study.db'}"
+
+
+def first_designs(
+    job: Job, search: SearchConfig, space: SearchSpace, stages: Sequence[StageSize]
+) -> list[Mapping[str, Any]]:
+    """Return the designs that come before those of the sampler."""
+    own = space.start_design(job, stages)
+    return [*([own] if search.paper_first else []), *({**own, **point} for point in search.start_points)]
+
+
+def open_tuner(setup: TrialSetup, study: Study, watcher: TrialWatcher) -> tune.Tuner:
+    """Return the Tuner of what is left of a sweep."""
+    search, folder = setup.search, setup.folder / "tune"
     folder.delete()
-    concurrency = max_concurrent_trials(setup.job)
+    ended = [record for record in watcher.records.values() if record.outcome is not None]
     return tune.Tuner(
-        trainable,
+        tune.with_resources(tune.with_parameters(run_trial, setup=setup), TRIAL_RESOURCES),
         tune_config=tune.TuneConfig(
-            search_alg=sampler_of_designs(
-                setup, designs, known_designs(setup, designs), concurrency=concurrency
+            search_alg=StudySearcher(
+                study,
+                trials=search.trials,
+                gives_up=lambda: has_failed(watcher.records.values(), search),
             ),
-            scheduler=ASHAScheduler(
-                time_attr="epoch",
-                metric=SCORE,
-                mode="max",
-                # One more than there are, so that the last epoch of a good trial does not count as
-                # stopped.
-                max_t=setup.search.epochs + 1,
-                grace_period=1,
-                reduction_factor=REDUCTION_FACTOR,
-            ),
-            num_samples=setup.search.trials,
-            max_concurrent_trials=concurrency,
+            scheduler=make_scheduler(search, ended),
+            num_samples=search.trials,
+            max_concurrent_trials=max_concurrent_trials(setup.job),
         ),
         run_config=tune.RunConfig(
             name=folder.name,
@@ -174,31 +186,6 @@ def open_tuner(setup: TrialSetup, designs: Designs, watcher: TrialWatcher) -> tu
     )
 
 
-def known_designs(setup: TrialSetup, designs: Designs) -> list[dict[str, Any]]:
-    """Return which designs come first, as Optuna names them: those with a record, else the job's own."""
-    # Up to the first gap: Optuna numbers designs in the order in which they come.
-    values = [record.values for n, record in enumerate(setup.records.load_all()) if record.number == n]
-    start = designs.space.start_point(setup.job, designs.stages)
-    return [designs.space.point(design, designs.stages) for design in values] or [start]
-
-
-def sampler_of_designs(
-    setup: TrialSetup, designs: Designs, first: list[dict[str, Any]], *, concurrency: int
-) -> OptunaSearch:
-    """Return Optuna's search; trial 0 is the first of the designs that come `first`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = optuna.samplers.TPESampler(
-            # Another seed where designs are known: the same one would draw them once more.
-            seed=trial_seed(setup.job.seed, len(first)),
-            n_startup_trials=min(MAX_STARTUP_TRIALS, max(2, setup.search.trials // 3)),
-            multivariate=True,
-            constant_liar=concurrency > 1,
-        )
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return OptunaSearch(designs, metric=SCORE, mode="max", sampler=sampler, points_to_evaluate=first)
-
-
 def max_concurrent_trials(job: Job) -> int:
     """Return how many trials the connected cluster holds at the same time; at least one."""
     recipe = job.training
@@ -206,16 +193,30 @@ def max_concurrent_trials(job: Job) -> int:
     return max(1, places // recipe.workers)
 
 
-def collect(records: Iterable[TrialRecord], search: SearchConfig) -> SearchResult:
-    """Return the result of a sweep.
+def collect(records: Iterable[TrialRecord], search: SearchConfig) -> list[TrialResult]:
+    """Return the trials of a sweep that is over.
 
     Raises:
-        JobError: If a trial is missing or has not ended, or all failed.
+        JobError: If a trial is missing or has not ended, or too many failed.
     """
+    records = list(records)
     ended = [TrialResult.from_record(record) for record in records if record.outcome is not None]
+    if has_failed(records, search):
+        raise JobError(explain_failures(ended, search))
     if len(ended) < search.trials:
         raise JobError(
             f"a search ends with its last trial, this one was interrupted after {len(ended)} of "
             f"{search.trials}; run the same command again, it goes on"
         )
-    return SearchResult.of(ended)
+    return ended
+
+
+def explain_failures(ended: Iterable[TrialResult], search: SearchConfig) -> str:
+    """Return why a search gave up, with the cause of every failure."""
+    failed = [trial for trial in ended if trial.outcome == "failed"]
+    causes = "\n".join(f"  trial {trial.number + 1}: {trial.cause}" for trial in failed)
+    return (
+        f"a search gives up when more than {search.max_failed:.0%} of its trials fail (search.max_failed), "
+        f"{len(failed)} of {search.trials} did:\n{causes}\n"
+        "remove the cause and run the same command again; trials that did not fail are kept"
+    )

@@ -69,6 +69,10 @@ class RecordStore:
         """Write a record."""
         self._path(record.number).write_text(json.dumps(asdict(record)))
 
+    def delete(self, number: int) -> None:
+        """Forget a trial."""
+        self._path(number).delete()
+
     def _path(self, number: int) -> StoragePath:
         return self._folder / f"{number:06d}.json"
 

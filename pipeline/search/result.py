@@ -25,6 +25,7 @@ class TrialResult:
         outcome: Whether it ran all epochs, was stopped early, or failed.
         cause: Why it failed.
         metrics: Of the best epoch; none if there is no sound epoch.
+        train_s: Seconds of all its epochs, in which its workers were busy.
     """
 
     trial_id: str
@@ -36,6 +37,7 @@ class TrialResult:
     outcome: Outcome
     cause: str | None
     metrics: Mapping[str, float]
+    train_s: float
 
     @classmethod
     def from_record(cls, record: TrialRecord) -> "TrialResult":
@@ -51,6 +53,7 @@ class TrialResult:
             outcome=outcome,
             cause=record.cause,
             metrics=best.metrics if best else {},
+            train_s=sum(report.metrics["epoch_s"] for report in record.history),
         )
 
 
@@ -61,13 +64,19 @@ class SearchResult:
     Attributes:
         trials: All trials, by number.
         best: The one with the highest score among those that did not fail.
+        importance: Share of each parameter in how scores differ, the largest first; none of few trials.
+        num_dropped: Designs that could not meet the budget and were not trained.
     """
 
     trials: tuple[TrialResult, ...]
     best: TrialResult
+    importance: Mapping[str, float]
+    num_dropped: int
 
     @classmethod
-    def of(cls, trials: Sequence[TrialResult]) -> "SearchResult":
+    def of(
+        cls, trials: Sequence[TrialResult], *, importance: Mapping[str, float], num_dropped: int
+    ) -> "SearchResult":
         """Return the result of a sweep with these trials; among equals the first is the best.
 
         Raises:
@@ -81,13 +90,27 @@ class SearchResult:
                 f"a search needs a trial that does not fail, all {len(ordered)} did:\n{causes}\n"
                 "remove the cause and run the same command again; it starts the search anew"
             )
-        return cls(trials=ordered, best=max(sound, key=lambda trial: trial.score))
+        return cls(
+            trials=ordered,
+            best=max(sound, key=lambda trial: trial.score),
+            importance=importance,
+            num_dropped=num_dropped,
+        )
 
     def to_json(self) -> str:
         """Return the result as text."""
-        return json.dumps([asdict(trial) for trial in self.trials], indent=2)
+        return json.dumps(
+            {
+                "trials": [asdict(trial) for trial in self.trials],
+                "importance": dict(self.importance),
+                "num_dropped": self.num_dropped,
+            },
+            indent=2,
+        )
 
     @classmethod
     def from_json(cls, text: str) -> "SearchResult":
         """Return the result that `to_json` wrote."""
-        return cls.of([TrialResult(**trial) for trial in json.loads(text)])
+        data = json.loads(text)
+        trials = [TrialResult(**trial) for trial in data.pop("trials")]
+        return cls.of(trials, **data)

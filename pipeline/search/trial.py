@@ -24,8 +24,8 @@ from .record import RecordStore, TrialRecord, history_to_json
 from .score import FAILED_SCORE, score_so_far
 from .trial_job import trial_job
 
-HISTORY, FAILURE = "history", "failure"
-"""Keys of a Tune result beside `epoch` and `score`: all epochs so far as JSON, and why the training broke."""
+EPOCH, HISTORY, FAILURE = "epoch", "history", "failure"
+"""Keys of a Tune result beside `score`: how many epochs, all of them as JSON, and why the training broke."""
 
 TRIAL_RESOURCES = {"CPU": 0, "memory": 2**20}
 """What the waiting process reserves. Ray refuses an empty request, and a fraction of a CPU would not fit
@@ -67,19 +67,18 @@ def run_name(trial_id: str) -> str:
 
 
 def run_trial(config: Mapping[str, Any], *, setup: TrialSetup) -> None:
-    """Train one design.
+    """Train one design, or go on with it.
 
-    A trial that ended already reports its stored history and trains nothing: a kill may hit between
-    the end of a trial and Ray's next snapshot.
+    Epochs of an earlier command are reported first, so that the scheduler decides about them as it would
+    have done.
 
     Args:
         config: Holds the `number` of the trial, whose record the driver has written.
         setup: What all trials share.
     """
     record = setup.records.load(config["number"])
-    if record.outcome is not None:
-        tune.report(tune_result(record.history, failure=record.cause))
-        return
+    for epoch in range(1, len(record.history) + 1):
+        tune.report(tune_result(record.history[:epoch]))
     try:
         history, divergence = train(record, setup)
     except TrainingFailedError as error:
@@ -117,7 +116,7 @@ def tune_result(history: History, *, failure: str | None = None) -> dict[str, An
     checkpoint and its report. Text, because Tune's loggers take a list for a histogram.
     """
     return {
-        "epoch": len(history),
+        EPOCH: len(history),
         SCORE: FAILED_SCORE if failure else score_so_far(history),
         HISTORY: history_to_json(history),
         FAILURE: failure,

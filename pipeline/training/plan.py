@@ -8,6 +8,7 @@ from timm.data import resolve_data_config
 from pipeline.config import Job
 from pipeline.data.plan import DataPlan
 from pipeline.data.transforms import Crop, Preprocessing
+from pipeline.evaluation.score import Objective
 from pipeline.networks import NetworkDescription
 from pipeline.recipe import AugmentationConfig, DistillationConfig, TrainingConfig
 from pipeline.storage import StoragePath
@@ -37,6 +38,7 @@ class TrainingPlan:
         validates_all_profiles: Validate all 2^N profiles after an epoch, not only `full` and `base`.
         calibration_images: Training images from which norms take their statistics before all profiles are
             measured; 0 leaves them as training had them.
+        objective: Of the score.
     """
 
     network: NetworkDescription
@@ -52,6 +54,7 @@ class TrainingPlan:
     seed: int
     validates_all_profiles: bool
     calibration_images: int
+    objective: Objective
 
 
 def plan_training(
@@ -70,7 +73,7 @@ def plan_training(
         validates_all_profiles: Validate all 2^N profiles after an epoch, not only `full` and `base`.
     """
     num_classes = load_data_plan(data).num_classes
-    teacher = describe_teacher(job, num_classes=num_classes)
+    teacher, objective = describe_teacher(job, num_classes=num_classes), objective_of(job)
     return TrainingPlan(
         network=describe_network(job, num_classes=num_classes),
         initial_weights=weights.initial,
@@ -83,8 +86,22 @@ def plan_training(
         flip_probability=job.data.flip_probability,
         augmentation=job.augmentation,
         seed=job.seed,
-        validates_all_profiles=validates_all_profiles,
+        # A budget may lie between the extremes.
+        validates_all_profiles=validates_all_profiles or objective.name == "budget",
         calibration_images=job.evaluation.calibration_images,
+        objective=objective,
+    )
+
+
+def objective_of(job: Job) -> Objective:
+    """Return what a job's networks are compared by: the objective of its search, if it has one."""
+    search = job.search
+    if search is None:
+        return Objective()
+    return Objective(
+        search.objective,
+        max_macs=None if search.max_gmacs is None else search.max_gmacs * 1e9,
+        max_params=None if search.max_mparams is None else search.max_mparams * 1e6,
     )
 
 

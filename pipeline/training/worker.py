@@ -13,7 +13,6 @@ from torch import Tensor, distributed
 from pipeline.data.loading import set_epoch
 from pipeline.evaluation.accuracy import accuracies, count_profiles
 from pipeline.evaluation.calibration import calibrate, take_images
-from pipeline.evaluation.score import score_profiles
 from pipeline.networks import AdaptiveDepthNetwork
 from pipeline.networks.adaptive import memory_format
 
@@ -28,7 +27,7 @@ from .uploading import report_epoch
 
 PROGRESS_INTERVAL_S = 1.0
 SCORE = "score"
-"""The metric by which the best checkpoint is chosen; see `score_profiles`."""
+"""The metric by which the best checkpoint is chosen: the run's objective."""
 
 
 def train_loop(config: dict[str, Any]) -> Divergence | None:
@@ -148,7 +147,7 @@ def validate_weights(session: Session, network: AdaptiveDepthNetwork) -> dict[st
         "base/top1": base.top1,
         "base/loss": base.loss,
     }
-    return {**metrics, SCORE: score_profiles(network, results)}
+    return {**metrics, SCORE: session.plan.objective.score(network, results)}
 
 
 def share_buffers(session: Session, network: AdaptiveDepthNetwork) -> None:

@@ -16,7 +16,7 @@ from pipeline.training.checkpoint import EpochReport
 def history(*epochs):
     """Epochs given as (score, loss)."""
     return tuple(
-        EpochReport(number, {"score": score, "train/loss": loss}, 1000 * number)
+        EpochReport(number, {"score": score, "train/loss": loss, "epoch_s": 2.0}, 1000 * number)
         for number, (score, loss) in enumerate(epochs, start=1)
     )
 
@@ -97,7 +97,7 @@ def test_records_come_back_as_they_were_stored(tmp_path):
 def test_best_is_the_highest_score_among_trials_that_did_not_fail():
     broken = record(0, (0.9, 1.0), outcome="failed", cause="OSError: disk full")
     trials = [TrialResult.from_record(r) for r in (broken, record(2, (0.5, 1.0)), record(1, (0.5, 1.0)))]
-    assert SearchResult.of(trials).best.number == 1
+    assert SearchResult.of(trials, importance={}, num_dropped=0).best.number == 1
 
 
 def test_sweep_without_a_sound_trial_is_an_error_with_every_cause():
@@ -106,10 +106,12 @@ def test_sweep_without_a_sound_trial_is_an_error_with_every_cause():
         JobError,
         match=r"all 2 did:\n  trial 0: cause 0\n  trial 1: cause 1\n.*run the same command",
     ):
-        SearchResult.of(trials)
+        SearchResult.of(trials, importance={}, num_dropped=0)
 
 
 def test_result_is_plain_json_and_comes_back_equal():
-    result = SearchResult.of([TrialResult.from_record(record(0, (0.5, 1.0)))])
-    assert json.loads(result.to_json())[0]["values"] == {"training.lr": 0.1}
+    result = SearchResult.of(
+        [TrialResult.from_record(record(0, (0.5, 1.0)))], importance={"training.lr": 1.0}, num_dropped=2
+    )
+    assert json.loads(result.to_json())["trials"][0]["values"] == {"training.lr": 0.1}
     assert SearchResult.from_json(result.to_json()) == result

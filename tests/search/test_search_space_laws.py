@@ -21,7 +21,7 @@ STAGES = sizes(BLOCKS)
 ADAMW = {"optimizer": "adamw", "lr": 5e-4, "weight_decay": 0.05}
 
 
-def job(*, split="paper", space="resnet", trials=4, backbone="resnet50", **training):
+def job(*, split="paper", space="resnet", trials=4, backbone="resnet50", search=None, **training):
     return parse_job(
         {
             "name": "a-job",
@@ -29,7 +29,7 @@ def job(*, split="paper", space="resnet", trials=4, backbone="resnet50", **train
             "backbone": {"name": backbone},
             "split": split,
             "training": {"epochs": 10, **training},
-            "search": {"space": space, "trials": trials, "epochs": 2},
+            "search": {"space": space, "trials": trials, "epochs": 2, **(search or {})},
             "registry": {"model": "a-model"},
         }
     )
@@ -92,7 +92,7 @@ def test_every_suggestion_is_accepted_by_the_job(space):
 @pytest.mark.parametrize("split", ["paper", [1, 3, 5, 2]])
 def test_start_point_suggests_exactly_the_jobs_own_settings(split):
     chosen, space = job(split=split), load_space("resnet")
-    start = space.start_point(chosen, STAGES)
+    start = space.point(space.start_design(chosen, STAGES), STAGES)
     design = space.suggest(optuna.trial.FixedTrial(start), STAGES)
     assert design.pop("split") == list(resolve_split(split, STAGES, network="resnet50"))
     assert chosen.override(design).settings() == chosen.settings()
@@ -108,7 +108,7 @@ def test_a_design_goes_back_to_the_point_that_it_came_from(num_blocks):
 
 def test_parameter_names_say_the_stage_and_keep_their_bounds():
     space = load_space("splits_only")
-    assert {name: str(bounds) for name, bounds in space.expand(sizes((3, 1, 6, 2))).items()} == {
+    assert {name: str(bounds) for name, bounds in space.parameters(sizes((3, 1, 6, 2))).items()} == {
         "split/1_of_4": "1..2",
         "split/3_of_4": "1..5",
     }
@@ -173,6 +173,22 @@ def test_five_mistakes_give_five_messages(tmp_path):
         ("training.lr: 0.1", "a range is a mapping with a kind, got 0.1"),
         ("split: {kind: int, low: 1, high: 2}", "split needs kind: split_points, got kind: int"),
         ("training.lr: {kind: split_points}", "fits only the key split, got 'training.lr'"),
+        ("split: {kind: split_ratio, low: 0.8, high: 0.2}", "got low=0.8 and high=0.2; swap them"),
+        ("split: {kind: split_ratios, low: 0.2, high: 1.5}", "less than or equal to 1, got 1.5"),
+        ("training.optimizer: {kind: choice, choices: [sgd, adamw]}", "write kind: conditional"),
+        (
+            "training.optimizer: {kind: conditional, choices: {sgd: {}}}",
+            r"two or more different values, got \['sgd'\]",
+        ),
+        (
+            "training.optimizer: {kind: conditional, choices: {sgd: {}, adamw: {training.lrr: {}}}}",
+            "training.optimizer=adamw: training.lrr: .* did you mean 'training.lr'",
+        ),
+        (
+            "{training.lr: {kind: float, low: 0.01, high: 0.4}, training.optimizer: {kind: conditional, "
+            "choices: {sgd: {training.lr: {kind: float, low: 0.01, high: 0.4}}, adamw: {}}}}",
+            "a key has one range, this one stands in training.optimizer and in the space",
+        ),
         ("distillation.alpha: {kind: float, low: 0.5, high: 1.0}", "must fit the job, 1.0 does not"),
         (
             "distillation.temperature: {kind: choice, choices: [1.0, warm]}",
@@ -180,7 +196,7 @@ def test_five_mistakes_give_five_messages(tmp_path):
         ),
         (
             "training.lr: {kind: float, low: 0.2, high: 0.4}",
-            "own setting, 0.1 lies outside 0.2..0.4",
+            "own setting, training.lr: 0.1 lies outside 0.2..0.4",
         ),
         (
             "training.decay_rate: {kind: float, low: 0.1, high: 0.2}",
@@ -208,7 +224,7 @@ def test_more_trials_than_designs_are_refused(tmp_path):
 @pytest.mark.parametrize("split", [[3, 2, 2, 2], [2, 2, 2, 2]])
 def test_split_that_makes_a_stage_mandatory_cannot_be_the_start(split):
     problems = load_space("splits_only").check(job(split=split), sizes((3, 3, 3, 2)))
-    with pytest.raises(RequestError, match=r"own setting, [32] lies outside 1\.\.[21]"):
+    with pytest.raises(RequestError, match=r"own setting, split/._of_4: [32] lies outside 1\.\.[21]"):
         raise RequestError(problems)
 
 
@@ -217,11 +233,83 @@ def test_split_of_another_backbone_is_refused():
         raise RequestError(load_space("resnet").check(job(split=[1, 1]), STAGES))
 
 
+OPTIMIZERS = """
+split: {kind: split_ratio, low: 0.3, high: 0.8}
+training.optimizer:
+  kind: conditional
+  choices:
+    sgd: {training.lr: {kind: float, low: 0.02, high: 0.4, log: true}}
+    adamw: {training.lr: {kind: float, low: 5.0e-5, high: 4.0e-3, log: true}}
+"""
+
+
+def test_a_conditional_range_draws_what_belongs_to_its_choice(tmp_path):
+    space = load_space(write_space(tmp_path, OPTIMIZERS))
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    assert space.check(job(), STAGES) == []
+    drawn = [space.suggest(study.ask(), STAGES) for _ in range(30)]
+    assert {design["training.optimizer"] for design in drawn} == {"sgd", "adamw"}
+    for design in drawn:
+        low, high = {"sgd": (0.02, 0.4), "adamw": (5e-5, 4e-3)}[design["training.optimizer"]]
+        assert low <= job().override(design).training.lr <= high
+
+
+def test_designs_of_a_conditional_space_go_back_to_their_points(tmp_path):
+    space = load_space(write_space(tmp_path, OPTIMIZERS))
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(20):
+        trial = study.ask()
+        design = space.suggest(trial, STAGES)
+        point = space.point(design, STAGES)
+        assert point.keys() == trial.params.keys()
+        assert space.suggest(optuna.trial.FixedTrial(point), STAGES) == design
+
+
+@pytest.mark.parametrize(("low", "high", "points"), [(0.0, 1.0, [1, 1, 1, 1]), (0.3, 0.8, [1, 1, 2, 1])])
+def test_ratios_bound_the_split_of_every_stage(tmp_path, low, high, points):
+    space = load_space(write_space(tmp_path, f"split: {{kind: split_ratios, low: {low}, high: {high}}}"))
+    lows = [int(str(range_).partition("..")[0]) for range_ in space.parameters(STAGES).values()]
+    assert lows == points
+    assert space.check(job(trials=2), STAGES) == []
+
+
+def test_one_ratio_for_all_stages_contains_the_papers_split(tmp_path):
+    space = load_space(write_space(tmp_path, "split: {kind: split_ratio, low: 0.0, high: 1.0}"))
+    point = space.point(space.start_design(job(), STAGES), STAGES)
+    assert space.suggest(optuna.trial.FixedTrial(point), STAGES) == {"split": [2, 2, 3, 2]}
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    splits = {tuple(space.suggest(study.ask(), STAGES)["split"]) for _ in range(300)}
+    assert len(splits) == space.num_designs(STAGES) == 8
+    assert space.check(job(split=[1, 3, 1, 1]), STAGES)[0].count("no ratio in 0..1 gives [1, 3, 1, 1]") == 1
+
+
+@pytest.mark.parametrize(
+    ("point", "message"),
+    [
+        (
+            {"training.lr": 0.9},
+            r"start_points\[0\]: a start point must lie in the space, training.lr: 0.9 lies",
+        ),
+        ({"split": [1, 1]}, r"split: \[1, 1\] has 2 points, there are 4 stages"),
+        ({"training.momentum": 0.9}, "training.momentum: is not searched"),
+    ],
+)
+def test_a_start_point_outside_the_space_is_refused(point, message):
+    with pytest.raises(RequestError, match=message):
+        raise RequestError(load_space("resnet").check(job(search={"start_points": [point]}), STAGES))
+
+
+def test_a_job_outside_the_space_may_be_searched_where_it_does_not_come_first():
+    outside = job(lr=5.0, search={"paper_first": False})
+    assert load_space("resnet").check(outside, STAGES) == []
+    assert "training.lr: 5.0 lies outside" in load_space("resnet").check(job(lr=5.0), STAGES)[0]
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
         ("resnett", "got 'resnett', .*did you mean 'resnet'"),
-        ("qqq", "shipped spaces: recipe_only, resnet"),
+        ("qqq", "shipped spaces: optimizers, recipe_only, resnet"),
     ],
 )
 def test_unknown_space_is_refused_with_a_way_out(name, message):

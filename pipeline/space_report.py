@@ -1,0 +1,87 @@
+"""What `skipline space` tells about a search space on a backbone: every parameter, and how many designs."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.config import Job, apply_settings, parse_job
+from pipeline.errors import RequestError
+from pipeline.preflight import shape_of, stage_sizes
+from pipeline.survey import explain
+from search_spaces import SearchSpace, load_space
+from search_spaces.space import blocks_of
+
+
+@dataclass(frozen=True)
+class SpaceReport:
+    """Text cells for a terminal: one row a parameter."""
+
+    summary: str
+    columns: tuple[str, ...]
+    rows: list[list[str]]
+
+
+def inspect_space(name_or_path: str, *, backbone: str, settings: Sequence[str]) -> SpaceReport:
+    """Return what a search in a space draws for a backbone.
+
+    Args:
+        name_or_path: A YAML file, or the name of a shipped space.
+        backbone: A timm model.
+        settings: Of the job that would be searched, such as `training.optimizer=adamw`.
+
+    Raises:
+        RequestError: With everything that is wrong with the space, or that does not fit.
+    """
+    space = load_space(name_or_path)
+    job = _job_of(name_or_path, backbone, settings)
+    try:
+        stages = stage_sizes(shape_of(job))
+    except ValueError as error:
+        raise RequestError(explain(error)) from error
+    if problems := space.check(job, stages):
+        raise RequestError(problems)
+    parameters = space.parameters(stages)
+    start = _start(space, job, stages)
+    return SpaceReport(
+        summary=(
+            f"{name_or_path} on {backbone}, stages of {blocks_of(stages)} blocks: "
+            f"{len(parameters)} parameters, {_count(space.num_designs(stages))} designs"
+        ),
+        columns=("parameter", "range", "values", "trial 1"),
+        rows=[
+            [name, f"{range_}{_scale(range_)}", _count(range_.num_values()), start.get(name, "")]
+            for name, range_ in parameters.items()
+        ],
+    )
+
+
+def _job_of(space: str, backbone: str, settings: Sequence[str]) -> Job:
+    """Return a job with default settings that searches a space; where it starts is its own matter."""
+    data: dict[str, Any] = {
+        "name": "job",
+        "data": {"train": "builtin:digits"},
+        "backbone": {"name": backbone},
+        "training": {"epochs": 10},
+        "search": {"space": space, "epochs": 1, "trials": 1, "paper_first": False},
+        "registry": {"model": "model"},
+    }
+    apply_settings(data, settings)
+    return parse_job(data)
+
+
+def _start(space: SearchSpace, job: Job, stages: Any) -> dict[str, str]:  # noqa: ANN401
+    """Return the job's own settings by parameter; none where they lie outside the space."""
+    try:
+        point = space.point(space.start_design(job, stages), stages)
+    except ValueError:
+        return {}
+    return {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in point.items()}
+
+
+def _scale(range_: object) -> str:
+    return " (log)" if getattr(range_, "log", False) else ""
+
+
+def _count(number: float) -> str:
+    return "∞" if math.isinf(number) else f"{number:,.0f}"
