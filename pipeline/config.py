@@ -141,6 +141,9 @@ class SearchConfig(Section):
     start_points: Annotated[tuple[dict[str, Any], ...], Field(strict=False)] = Field(
         (), description="designs to try next, by dotted key; what one leaves out is as in the job"
     )
+    warm_start: str | None = Field(
+        None, description="folder of a job, STORAGE/NAME, whose trials the sampler shall know"
+    )
     max_failed: Share = Field(0.5, description="share of the trials that may fail before the search gives up")
     study: str | None = Field(
         None, description="Optuna storage, any database URI; without it SQLite beside the results"

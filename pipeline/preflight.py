@@ -18,6 +18,7 @@ from pipeline.networks.pretrained import check_source
 from pipeline.networks.profiles import StageSize
 from pipeline.registry.register import check_model_name
 from pipeline.registry.store import connect
+from pipeline.search.former import former_trials
 from pipeline.storage.check import check_storage
 from pipeline.storage.object_store import is_s3
 from pipeline.survey import explain
@@ -180,7 +181,13 @@ def _space_problems(job: Job, network: AdaptiveDepthNetwork) -> list[str]:
         space = load_space(job.search.space)
     except RequestError as error:
         return [f"search: {problem}" for problem in error.problems]
-    problems = space.check(job, stage_sizes(network)) or _budget_problems(job, space, network)
+    stages = stage_sizes(network)
+    problems = space.check(job, stages) or _budget_problems(job, space, network)
+    if not problems:
+        try:
+            former_trials(job, job.search, space, stages)
+        except RequestError as error:
+            problems = list(error.problems)
     return [f"search: {problem}" for problem in problems]
 
 
@@ -188,7 +195,11 @@ def _budget_problems(job: Job, space: SearchSpace, network: AdaptiveDepthNetwork
     """Return a message if no design of a space can meet the budget."""
     split = [stage.min_mandatory for stage in stage_sizes(network)]
     excess = dropped_because(job, {"split": split} if SPLIT in space.ranges else {})
-    return [f"some depth must be within the budget, {excess} even so; raise the budget"] if excess else []
+    if not excess:
+        return []
+    return [
+        f"a budget must be within reach, of the smallest design {excess}; raise it, or shrink the backbone"
+    ]
 
 
 def _tracking_problems(job: Job) -> list[str]:

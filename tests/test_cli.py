@@ -21,7 +21,18 @@ def skipline(tmp_path):
 
 def test_help_names_every_verb(skipline):
     printed = skipline("--help").stdout
-    verbs = ("run", "tune", "train", "evaluate", "register", "profiles", "backbones", "inspect", "init")
+    verbs = (
+        "run",
+        "tune",
+        "train",
+        "evaluate",
+        "register",
+        "profiles",
+        "backbones",
+        "inspect",
+        "space",
+        "init",
+    )
     assert [verb for verb in verbs if f" {verb} " not in printed] == []
 
 
@@ -71,3 +82,22 @@ def test_profiles_of_an_unknown_model_are_refused(skipline):
     ended = skipline("profiles", "models:/nothing/1")
     assert ended.returncode == 2
     assert "error:" in ended.stderr
+
+
+def test_space_prints_what_a_search_draws_and_how_many_designs(skipline):
+    printed = skipline("space", "splits_only", "--backbone", "resnet50").stdout
+    assert "stages of [3, 4, 6, 3] blocks: 4 parameters, 60 designs" in printed
+    assert "│ split/3_of_4 │ 1..5  │      5 │       3 │" in printed
+
+
+def test_a_space_with_five_mistakes_gives_five_messages_and_code_2(skipline, tmp_path):
+    (tmp_path / "wrong.yaml").write_text(
+        "training.lrr: {kind: float, low: 0.02, high: 0.4}\n"
+        "training.epochs: {kind: int, low: 2, high: 4}\n"
+        "training.weight_decay: {kind: float, low: 1.0e-3, high: 1.0e-5, log: true}\n"
+        "distillation.temperature: {kind: choice, choices: []}\n"
+        "distillation.alpha: {kind: float, low: 0.5, high: 1.5}\n"
+    )
+    ended = skipline("space", "wrong.yaml", "--backbone", "resnet18")
+    assert ended.returncode == 2
+    assert ended.stderr.count("space 'wrong.yaml': ") == 5

@@ -33,6 +33,14 @@ def test_a_sound_job_has_no_problem_and_leaves_no_trace(tmp_path):
             {"backbone": {"name": "vgg11"}},
             "vgg11 cannot become",
         ),
+        (
+            {"search": {"space": "resnet", "epochs": 1, "objective": "budget", "max_gmacs": 1e-4}},
+            "of the smallest design its cheapest depth needs 0.007288 GMACs (at most 0.0001); raise it",
+        ),
+        (
+            {"search": {"space": "resnet", "epochs": 1, "objective": "budget", "max_mparams": 1}},
+            "needs 4.907 M parameters (at most 1)",
+        ),
         ({"split": [1, 1]}, "a split has one point a stage, got 2"),
         ({"split": [1, 1, 1, 3]}, "got 3 for stage 4 of resnet18, which has 2 blocks"),
         ({"data": {"train": "nowhere/at/all", "image_size": 16}}, "nowhere/at/all"),

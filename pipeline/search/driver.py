@@ -24,6 +24,7 @@ from pipeline.training.initial_weights import GivenWeights
 from pipeline.training.plan import NOTHING_GIVEN, load_data_plan
 from search_spaces import SearchSpace, load_space
 
+from .former import former_trials
 from .observer import GuardedObserver, TrialObserver
 from .record import TrialRecord
 from .result import SearchResult, TrialResult
@@ -139,6 +140,7 @@ def open_study(setup: TrialSetup, space: SearchSpace, stages: Sequence[StageSize
         name=study_name(setup.folder, job.name),
         concurrency=max_concurrent_trials(job),
     )
+    study.learn(former_trials(job, search, space, stages))
     study.reconcile(setup.records.load_all())
     return study
 

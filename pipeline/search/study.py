@@ -21,12 +21,14 @@ from pipeline.errors import JobError
 from pipeline.storage import StoragePath
 from pipeline.training.worker import SCORE
 
+from .former import FormerTrial
 from .record import TrialRecord
 from .score import FAILED_SCORE, score_so_far
 from .trial_job import trial_seed
 
-NUMBER, DROPPED = "number", "dropped"
-"""Attributes of a trial in the study: its number in the sweep, and why it was never trained."""
+NUMBER, DROPPED, FORMER = "number", "dropped", "former"
+"""Attributes of a trial in the study: its number in the sweep, why it was never trained, and of which other
+search it is."""
 
 NAME_FILE = "study.json"
 
@@ -95,6 +97,13 @@ class Study:
             storage=storage, study_name=name, direction="maximize", load_if_exists=True
         )
 
+    def learn(self, former: Sequence[FormerTrial]) -> None:
+        """Tell what trials of another search reached, once."""
+        known = {trial.user_attrs.get(FORMER) for trial in self.optuna.get_trials(deepcopy=False)}
+        for trial in former:
+            if trial.name not in known:
+                self._add(trial.point, {FORMER: trial.name}, trial.score)
+
     def reconcile(self, records: Sequence[TrialRecord]) -> None:
         """Tell everything that these records hold and the study does not."""
         known = {}
@@ -106,7 +115,8 @@ class Study:
         for record in records:
             told = known.get(record.number)
             if told is None:
-                self._add(record)
+                value = None if record.outcome is None else value_of(record)
+                self._add(self._designs.point(record.values), {NUMBER: record.number}, value)
             elif record.outcome is not None and not told.state.is_finished():
                 self.optuna.tell(told.number, value_of(record))
 
@@ -170,18 +180,17 @@ class Study:
         """Return how many designs had an obstacle."""
         return sum(DROPPED in trial.user_attrs for trial in self.optuna.get_trials(deepcopy=False))
 
-    def _add(self, record: TrialRecord) -> None:
-        """Add a trial that the study has lost."""
-        drawn = optuna.trial.FixedTrial(self._designs.point(record.values))
+    def _add(self, point: Mapping[str, Any], attributes: dict[str, Any], value: float | None) -> None:
+        """Add a trial that was not asked for here; without a value it is running."""
+        drawn = optuna.trial.FixedTrial(dict(point))
         self._designs.draw(drawn)
-        is_over = record.outcome is not None
         self.optuna.add_trial(
             optuna.trial.create_trial(
-                state=TrialState.COMPLETE if is_over else TrialState.RUNNING,
-                value=value_of(record) if is_over else None,
+                state=TrialState.RUNNING if value is None else TrialState.COMPLETE,
+                value=value,
                 params=drawn.params,
                 distributions=drawn.distributions,
-                user_attrs={NUMBER: record.number},
+                user_attrs=attributes,
             )
         )
 

@@ -8,6 +8,7 @@ from ray.tune.search import Searcher
 
 from pipeline.config import SearchConfig
 from pipeline.errors import JobError
+from pipeline.search.former import FormerTrial
 from pipeline.search.record import TrialRecord
 from pipeline.search.study import DROPPED, Designs, Study, StudySearcher
 from pipeline.training.checkpoint import EpochReport
@@ -159,3 +160,23 @@ def test_a_trial_that_broke_is_the_worst(storage, result, error):
 def test_the_samplers_find_better_designs_than_chance(storage):
     tpe = run_on(searcher_of(open_study(storage)))
     assert max(quality(config["values"]) for config in tpe) > 0.3
+
+
+def test_trials_of_another_search_are_known_to_the_sampler_once_and_get_no_number(storage):
+    former = [FormerTrial(f"old/{n}", {"lr": 0.1, "depth": n}, n / 10) for n in (1, 2, 3)]
+    for _ in range(2):
+        study = open_study(storage)
+        study.learn(former)
+    assert [trial.value for trial in study.optuna.trials] == [0.1, 0.2, 0.3]
+    assert searcher_of(study).suggest("a")["number"] == 0
+
+
+def test_importance_names_what_moved_the_score(storage):
+    study = open_study(storage)
+    assert study.importance() == {}
+    study.learn(
+        [FormerTrial(f"old/{n}", {"lr": 0.1 + n / 100, "depth": n % 4 + 1}, n % 4) for n in range(12)]
+    )
+    importance = study.importance()
+    assert next(iter(importance)) == "depth"
+    assert sum(importance.values()) == pytest.approx(1.0)
