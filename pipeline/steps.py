@@ -32,7 +32,7 @@ from pipeline.registry.store import (
 )
 from pipeline.registry.tracking import JobRun
 from pipeline.reporting import EpochLog, Reporter, TrialLog, log_history
-from pipeline.search.driver import run_search
+from pipeline.search.driver import max_concurrent_trials, run_search
 from pipeline.search.result import SearchResult
 from pipeline.search.verdict import describe_verdict
 from pipeline.storage import StoragePath
@@ -207,6 +207,11 @@ def tune(session: Session) -> SearchResult | None:
         return None
     if path.exists():
         return SearchResult.from_json(path.read_text())
+    at_once = max_concurrent_trials(job)
+    session.reporter.say(
+        f"search in {job.search.space}: {job.search.trials} trials of {job.search.epochs} epochs at most, "
+        f"{at_once} at a time with {job.training.workers} workers each"
+    )
     result = run_search(
         job,
         session.folder.data_plan,

@@ -54,7 +54,7 @@ def diaries(tmp_path_factory):
     before = read_diary(folder)
     (folder / "diary.jsonl").unlink()
     assert start_sweep(folder).wait(DEADLINE_S) == 0
-    return before, read_diary(folder), json.loads((folder / "search" / "result.json").read_text())
+    return before, read_diary(folder), json.loads((folder / "search" / "result.json").read_text())["trials"]
 
 
 def test_ended_trials_keep_their_id_and_are_not_trained_again(diaries):
