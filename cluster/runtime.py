@@ -27,8 +27,8 @@ RAY_SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.3",
     "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": "1800",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-    # Trials younger than the last snapshot are lost when the driver is killed.
-    "TUNE_GLOBAL_CHECKPOINT_S": "2",
+    # Nothing is read from Tune's snapshots, and each costs as much as there are trials.
+    "TUNE_GLOBAL_CHECKPOINT_S": "600",
     # Tune would print tables to a terminal that is not its own.
     "RAY_AIR_NEW_OUTPUT": "0",
     # Otherwise an interrupted search returns as if it had ended.

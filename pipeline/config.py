@@ -144,6 +144,9 @@ class SearchConfig(Section):
     warm_start: str | None = Field(
         None, description="folder of a job, STORAGE/NAME, whose trials the sampler shall know"
     )
+    repeats: Annotated[int, Field(ge=0)] = Field(
+        0, description="trainings of winner and own design with new seeds, to tell the gain from noise"
+    )
     max_failed: Share = Field(0.5, description="share of the trials that may fail before the search gives up")
     study: str | None = Field(
         None, description="Optuna storage, any database URI; without it SQLite beside the results"

@@ -2,12 +2,13 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from cluster.runtime import Capacity, capacity
-from pipeline.config import Job, examine_job, read_job
+from pipeline.config import Job, SearchConfig, examine_job, read_job
 from pipeline.data.inspection import one_class_problem
 from pipeline.data.plan import check_location
 from pipeline.data.sources import open_source
@@ -163,6 +164,44 @@ def _class_problems(location: str) -> list[str]:
         return list(error.problems)
 
 
+def load_space_for(job: Job, name_or_path: str) -> SearchSpace:
+    """Read a search space; where it draws backbones, with the stages of each.
+
+    Raises:
+        RequestError: If there is no such space, or it draws backbones that cannot be built as the job says or
+            compared by its objective.
+    """
+    space = load_space(name_or_path)
+    if not space.backbones:
+        return space
+    problems = [] if job.search is None else _comparison_problems(job, job.search)
+    variants = {}
+    for name in space.backbones:
+        try:
+            variants[name] = stage_sizes(shape_of(job.override({"backbone.name": name, "split": "paper"})))
+        except ValueError as error:
+            problems.append(f"space {name_or_path!r}: backbone.name: {name}: {explain(error)}")
+    if problems:
+        raise RequestError(problems)
+    return replace(space, variants=variants)
+
+
+def _comparison_problems(job: Job, search: SearchConfig) -> list[str]:
+    """Return why different backbones cannot be told apart by a job's search."""
+    problems = []
+    if search.objective == "hypervolume":
+        problems.append(
+            "backbones cannot be compared by objective: hypervolume, whose costs are relative to each "
+            "backbone's own; write budget, full_accuracy or base_accuracy"
+        )
+    if job.backbone.pretrained is not False:
+        problems.append(
+            "a search over backbones starts from new weights, got backbone.pretrained: "
+            f"{job.backbone.pretrained}; leave it out, or search one backbone"
+        )
+    return problems
+
+
 def dropped_because(job: Job, design: Mapping[str, Any]) -> str | None:
     """Return why no profile of a design meets the budget of a search, None if one does; trains nothing."""
     objective = objective_of(job)
@@ -177,28 +216,34 @@ def dropped_because(job: Job, design: Mapping[str, Any]) -> str | None:
 def _space_problems(job: Job, network: AdaptiveDepthNetwork) -> list[str]:
     if job.search is None:
         return []
-    try:
-        space = load_space(job.search.space)
-    except RequestError as error:
-        return [f"search: {problem}" for problem in error.problems]
     stages = stage_sizes(network)
-    problems = space.check(job, stages) or _budget_problems(job, space, network)
-    if not problems:
-        try:
+    try:
+        space = load_space_for(job, job.search.space)
+        problems = space.check(job, stages) or _budget_problems(job, space, network)
+        if not problems:
             former_trials(job, job.search, space, stages)
-        except RequestError as error:
-            problems = list(error.problems)
+    except RequestError as error:
+        problems = list(error.problems)
     return [f"search: {problem}" for problem in problems]
 
 
 def _budget_problems(job: Job, space: SearchSpace, network: AdaptiveDepthNetwork) -> list[str]:
     """Return a message if no design of a space can meet the budget."""
-    split = [stage.min_mandatory for stage in stage_sizes(network)]
-    excess = dropped_because(job, {"split": split} if SPLIT in space.ranges else {})
-    if not excess:
+    excess = []
+    for name, stages in (space.variants or {job.backbone.name: stage_sizes(network)}).items():
+        smallest = {"split": [stage.min_mandatory for stage in stages]} if SPLIT in space.ranges else {}
+        excess.append(dropped_because(job, {"backbone.name": name, **smallest}))
+    if all(excess):
+        return [
+            f"a budget must be within reach, of the smallest design {excess[0]}; raise it, or shrink "
+            "the backbone"
+        ]
+    own = dropped_because(job, {})
+    if job.search is None or not job.search.paper_first or own is None:
         return []
     return [
-        f"a budget must be within reach, of the smallest design {excess}; raise it, or shrink the backbone"
+        f"the search starts from the job's own design, {own}; raise the budget, lower the split, or write "
+        "search.paper_first: false"
     ]
 
 

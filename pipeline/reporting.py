@@ -78,18 +78,19 @@ class TrialLog:
         self._trials = trials
         self._epochs = epochs
         self._runs: dict[str, str] = {}
-        self._numbers: dict[str, int] = {}
+        self._labels: dict[str, str] = {}
         self._seen: set[tuple[str, int]] = set()
         self._ended: set[str] = set()
 
     def on_start(self, trial_id: str, number: int, values: Mapping[str, Any]) -> None:
         """Open the trial's nested run."""
-        if trial_id in self._numbers:
+        if trial_id in self._labels:
             return
-        self._numbers[trial_id] = number
-        name = f"trial {number + 1}"
+        is_repeat = number >= self._trials
+        name = f"repeat {number - self._trials + 1}" if is_repeat else f"trial {number + 1}"
         self._runs[trial_id] = self._run.trial(trial_id, dict(values), name=name)
-        self._reporter.say(f"trial {number + 1}/{self._trials}  {describe_values(values)}")
+        self._labels[trial_id] = name if is_repeat else f"{name}/{self._trials}"
+        self._reporter.say(f"{self._labels[trial_id]}  {describe_values(values)}")
 
     def on_epoch(self, trial_id: str, metrics: Mapping[str, float], *, epoch: int, timestamp_ms: int) -> None:
         """Log an epoch of a trial."""
@@ -97,7 +98,7 @@ class TrialLog:
         if (trial_id, epoch) in self._seen:
             return
         self._seen.add((trial_id, epoch))
-        name = f"trial {self._numbers[trial_id] + 1}/{self._trials}"
+        name = self._labels[trial_id]
         score = f"score {metrics['score']:.4f}"
         self._reporter.say(f"{name}  epoch {epoch}/{self._epochs}  {score}  {describe_epoch(metrics)}")
 
@@ -108,5 +109,5 @@ class TrialLog:
             return
         self._ended.add(trial_id)
         because = f": {cause}" if cause else ""
-        self._reporter.say(f"trial {self._numbers[trial_id] + 1}/{self._trials}  {outcome}{because}")
-        self._reporter.advance("search", len(self._ended), self._trials)
+        self._reporter.say(f"{self._labels[trial_id]}  {outcome}{because}")
+        self._reporter.advance("search", len(self._ended), max(self._trials, len(self._labels)))

@@ -7,9 +7,9 @@ from typing import Any
 
 from pipeline.config import Job, apply_settings, parse_job
 from pipeline.errors import RequestError
-from pipeline.preflight import shape_of, stage_sizes
+from pipeline.preflight import load_space_for, shape_of, stage_sizes
 from pipeline.survey import explain
-from search_spaces import SearchSpace, load_space
+from search_spaces import SearchSpace
 from search_spaces.space import blocks_of
 
 
@@ -33,8 +33,8 @@ def inspect_space(name_or_path: str, *, backbone: str, settings: Sequence[str]) 
     Raises:
         RequestError: With everything that is wrong with the space, or that does not fit.
     """
-    space = load_space(name_or_path)
     job = _job_of(name_or_path, backbone, settings)
+    space = load_space_for(job, name_or_path)
     try:
         stages = stage_sizes(shape_of(job))
     except ValueError as error:

@@ -68,9 +68,13 @@ class Conditional(Range):
 
     def num_values(self) -> float:
         """Return how many designs there are."""
-        return sum(
+        return sum(self.counts())
+
+    def counts(self) -> list[float]:
+        """Return how many designs each value has."""
+        return [
             math.prod(range_.num_values() for range_ in ranges.values()) for ranges in self.choices.values()
-        )
+        ]
 
     def _inner(self, key: str) -> Iterator[tuple[Scalar, str, str, PlainRange]]:
         """Yield the value, key, parameter and range of what belongs to values."""

@@ -4,10 +4,11 @@ import difflib
 
 from pipeline.config import all_keys
 
-SPLIT = "split"
+SPLIT, BACKBONE = "split", "backbone.name"
 
 SEARCHABLE = (
     SPLIT,
+    BACKBONE,
     "training.lr",
     "training.momentum",
     "training.weight_decay",
@@ -28,6 +29,7 @@ SEARCHABLE = (
 """Settings that change how good a network becomes and that a short trial can tell apart."""
 
 CONDITIONS = (
+    BACKBONE,
     "training.optimizer",
     "distillation.students",
     "distillation.student_labels",
@@ -56,6 +58,10 @@ def key_problems(key: str, kind: str | None) -> list[str]:
         return [f"{key}: {_refusal(key)}"]
     if key == SPLIT and kind not in (*SPLIT_KINDS, None):
         return [f"{key}: split needs kind: split_points, got kind: {kind}; write {{kind: split_points}}"]
+    if key == BACKBONE and kind not in ("choice", "conditional", None):
+        return [
+            f"{key}: a backbone is one of some names, got kind: {kind}; write kind: choice or conditional"
+        ]
     if key != SPLIT and kind in SPLIT_KINDS:
         return [f"{key}: kind: {kind} fits only the key split, got {key!r}; write float, int or choice"]
     return []

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import optuna
@@ -14,7 +14,7 @@ from pipeline.errors import RequestError
 from pipeline.networks.profiles import StageSize, resolve_split
 
 from .conditional import Conditional
-from .keys import SPLIT
+from .keys import BACKBONE, SPLIT
 from .ranges import PlainRange
 from .splits import SplitPoints, SplitRatio, SplitRatios
 
@@ -34,11 +34,19 @@ class SearchSpace:
         ranges: The sound entries.
         flaws: What is wrong with the others; `check` reports it together with what does not fit a
             job.
+        variants: Size of every stage of each backbone that can be drawn, where the backbone is searched;
+            split points follow the backbone drawn.
     """
 
     name: str
     ranges: Mapping[str, PlainRange | Conditional | AnySplit]
     flaws: tuple[str, ...] = ()
+    variants: Mapping[str, Sequence[StageSize]] = field(default_factory=dict)
+
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        """The backbones that can be drawn; none where the job's is left as it is."""
+        return tuple(str(name) for name in getattr(self.ranges.get(BACKBONE), "choices", ()))
 
     def check(self, job: Job, stages: Sequence[StageSize]) -> list[str]:
         """Return everything that keeps a job from being searched in this space.
@@ -58,14 +66,15 @@ class SearchSpace:
     def suggest(self, trial: optuna.Trial, stages: Sequence[StageSize]) -> dict[str, Any]:
         """Draw a design."""
         design: dict[str, Any] = {}
-        for key, range_ in self.ranges.items():
+        for key, range_ in self._ordered():
             match range_:
                 case Conditional():
                     design |= range_.draw(trial, key)
                 case SplitPoints() | SplitRatios() | SplitRatio():
-                    parameters = range_.parameters(stages)
-                    drawn = {name: part.draw(trial, name) for name, part in parameters.items()}
-                    design[key] = range_.split(drawn, stages)
+                    prefix, its_stages = self._drawn(design, stages)
+                    parameters = range_.parameters(its_stages)
+                    drawn = {name: part.draw(trial, f"{prefix}{name}") for name, part in parameters.items()}
+                    design[key] = range_.split(drawn, its_stages)
                 case _:
                     design[key] = range_.draw(trial, key)
         return design
@@ -90,7 +99,7 @@ class SearchSpace:
         problems: list[str] = []
         for key, range_ in self.ranges.items():
             try:
-                point |= _point(key, range_, design, stages)
+                point |= self._point(key, range_, design, stages)
             except ValueError as error:
                 problems += str(error).splitlines()
         if problems:
@@ -108,19 +117,71 @@ class SearchSpace:
                 case Conditional():
                     plain |= range_.parameters(key)
                 case SplitPoints() | SplitRatios() | SplitRatio():
-                    plain |= range_.parameters(stages)
+                    for prefix, its_stages in self._all_stages(stages):
+                        parameters = range_.parameters(its_stages)
+                        plain |= {f"{prefix}{name}": part for name, part in parameters.items()}
                 case _:
                     plain[key] = range_
         return plain
 
     def num_designs(self, stages: Sequence[StageSize]) -> float:
         """Return how many designs there are; infinity with a range of real numbers."""
-        return math.prod(
-            range_.num_designs(stages)
-            if isinstance(range_, SplitPoints | SplitRatios | SplitRatio)
-            else range_.num_values()
-            for range_ in self.ranges.values()
-        )
+        counts = {
+            key: range_.num_values()
+            for key, range_ in self.ranges.items()
+            if not isinstance(range_, SplitPoints | SplitRatios | SplitRatio)
+        }
+        split, backbone = self.ranges.get(SPLIT), self.ranges.get(BACKBONE)
+        if isinstance(split, SplitPoints | SplitRatios | SplitRatio):
+            # A backbone that is drawn has splits of its own, so both are counted together.
+            inner = backbone.counts() if isinstance(backbone, Conditional) else itertools.repeat(1)
+            counts[SPLIT] = sum(
+                split.num_designs(its_stages) * count
+                for (_, its_stages), count in zip(self._all_stages(stages), inner, strict=False)
+            )
+            counts.pop(BACKBONE, None)
+        return math.prod(counts.values())
+
+    def _ordered(self) -> list[tuple[str, PlainRange | Conditional | AnySplit]]:
+        """Return the entries, a split after all that it may follow from."""
+        return sorted(self.ranges.items(), key=lambda item: item[0] == SPLIT)
+
+    def _drawn(
+        self, design: Mapping[str, Any], stages: Sequence[StageSize]
+    ) -> tuple[str, Sequence[StageSize]]:
+        """Return what the split parameters of a design's backbone begin with, and its stages."""
+        if not self.variants:
+            return "", stages
+        name = str(design[BACKBONE])
+        return f"{name}/", self.variants[name]
+
+    def _all_stages(self, stages: Sequence[StageSize]) -> list[tuple[str, Sequence[StageSize]]]:
+        """Return what `_drawn` can return."""
+        return [(f"{name}/", its_stages) for name, its_stages in self.variants.items()] or [("", stages)]
+
+    def _point(
+        self,
+        key: str,
+        range_: PlainRange | Conditional | AnySplit,
+        design: Mapping[str, Any],
+        stages: Sequence[StageSize],
+    ) -> dict[str, Any]:
+        """Return an entry's part of a point; raises ValueError where there is none."""
+        if key not in design:
+            raise ValueError(f"{key}: a value is missing")
+        match range_:
+            case Conditional():
+                return range_.point(design, key)
+            case SplitPoints() | SplitRatios() | SplitRatio():
+                if self.variants and design.get(BACKBONE) not in self.variants:
+                    return {}  # told for the backbone
+                prefix, its_stages = self._drawn(design, stages)
+                return {
+                    f"{prefix}{name}": value for name, value in range_.point(design[key], its_stages).items()
+                }
+        if not range_.holds(design[key]):
+            raise ValueError(f"{key}: {design[key]!r} lies outside {range_}")
+        return {key: design[key]}
 
     def _keys(self) -> Iterator[str]:
         """Yield every key of the job file once."""
@@ -215,24 +276,6 @@ class SearchSpace:
 def blocks_of(stages: Sequence[StageSize]) -> list[int]:
     """Return the number of blocks of every stage."""
     return [stage.blocks for stage in stages]
-
-
-def _point(
-    key: str,
-    range_: PlainRange | Conditional | AnySplit,
-    design: Mapping[str, Any],
-    stages: Sequence[StageSize],
-) -> dict[str, Any]:
-    if key not in design:
-        raise ValueError(f"{key}: a value is missing")
-    match range_:
-        case Conditional():
-            return range_.point(design, key)
-        case SplitPoints() | SplitRatios() | SplitRatio():
-            return range_.point(design[key], stages)
-    if not range_.holds(design[key]):
-        raise ValueError(f"{key}: {design[key]!r} lies outside {range_}")
-    return {key: design[key]}
 
 
 def _setting(job: Job, key: str) -> Any:  # noqa: ANN401

@@ -38,6 +38,13 @@ def test_a_sound_job_has_no_problem_and_leaves_no_trace(tmp_path):
             "of the smallest design its cheapest depth needs 0.007288 GMACs (at most 0.0001); raise it",
         ),
         (
+            {
+                "backbone": {"name": "resnet50"},
+                "search": {"space": "resnet", "epochs": 1, "objective": "budget", "max_mparams": 12},
+            },
+            "the search starts from the job's own design, its cheapest depth needs",
+        ),
+        (
             {"search": {"space": "resnet", "epochs": 1, "objective": "budget", "max_mparams": 1}},
             "needs 4.907 M parameters (at most 1)",
         ),

@@ -8,7 +8,10 @@ import yaml
 
 from pipeline.config import parse_job
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+DOCS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINKS = [(page, link) for page in DOCS for link in re.findall(r"\]\(((?!http)[^)]+)\)", page.read_text())]
 
 
 def _blocks(language):
@@ -28,6 +31,11 @@ def test_the_python_door_shown_opens():
     assert len(names["net"].profiles) == 16
 
 
-@pytest.mark.parametrize("path", re.findall(r"\]\(((?!http)[^)]+)\)", README))
-def test_every_file_the_readme_links_to_is_there(path):
-    assert (Path(__file__).parents[1] / path.partition("#")[0]).exists()
+@pytest.mark.parametrize(("page", "link"), LINKS, ids=[f"{page.name}:{link}" for page, link in LINKS])
+def test_every_place_that_a_page_links_to_is_there(page, link):
+    path, _, heading = link.partition("#")
+    target = page.parent / path if path else page
+    assert target.exists()
+    headings = re.findall(r"^#+ (.*)$", target.read_text(), flags=re.MULTILINE) if heading else []
+    anchors = {re.sub(r"[^\w -]", "", text).strip().lower().replace(" ", "-") for text in headings}
+    assert not heading or heading in anchors

@@ -5,33 +5,40 @@ made again from the records where it is lost), `trials/` (checkpoints of running
 images of trials), `tune/` (Ray Tune's own; nothing is read from it) and at the end `result.json`.
 """
 
+import itertools
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import optuna
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
 
 from cluster.runtime import capacity
 from pipeline.config import Job, SearchConfig
 from pipeline.data.cache import cache_folder
 from pipeline.errors import JobError, RequestError
 from pipeline.networks.profiles import StageSize
-from pipeline.preflight import dropped_because
+from pipeline.preflight import dropped_because, load_space_for
 from pipeline.storage import StoragePath
 from pipeline.training.initial_weights import GivenWeights
 from pipeline.training.plan import NOTHING_GIVEN, load_data_plan
-from search_spaces import SearchSpace, load_space
+from search_spaces import SearchSpace
 
 from .former import former_trials
 from .observer import GuardedObserver, TrialObserver
 from .record import TrialRecord
 from .result import SearchResult, TrialResult
 from .schedulers import make_scheduler
-from .study import Designs, Study, StudySearcher, forget_study, study_name
+from .study import Designs, ListSearcher, Study, StudySearcher, forget_study, study_name
 from .trial import TRIAL_RESOURCES, TrialSetup, run_trial
 from .watcher import TrialWatcher
+
+UNTIL_FINISHED = 10**9
+"""More trials than any searcher hands out: it says when there are no more."""
 
 MAX_PROCESS_FAILURES = 2
 """How often a trial whose process or node died goes on from its checkpoint; chosen. Ray Train counts what its
@@ -81,9 +88,13 @@ def run_search(
         part.save(path)
     study = open_study(setup, space, stages)
     with watcher.active():
-        open_tuner(setup, study, watcher).fit()
-    ended = collect(watcher.records.values(), search)
-    result = SearchResult.of(ended, importance=study.importance(), num_dropped=study.num_dropped())
+        run_trials(
+            setup, watcher, searcher_of(study, watcher, search), make_scheduler(search, watcher.ended())
+        )
+        ended = collect(watcher.records.values(), search)
+        result = SearchResult.of(ended, importance=study.importance(), num_dropped=study.num_dropped())
+        if search.repeats and result.best.number:
+            result = replace(result, repeats=run_repeats(setup, watcher, result))
     stored.write_text(result.to_json())
     setup.runs.delete()
     return result
@@ -99,7 +110,7 @@ def require_search(job: Job, stages: Sequence[StageSize]) -> tuple[SearchConfig,
         raise RequestError(
             "a search needs a search section, the job has none; add search: with space and epochs"
         )
-    space = load_space(job.search.space)
+    space = load_space_for(job, job.search.space)
     problems = space.check(job, stages)
     if problems:
         raise RequestError(problems)
@@ -120,7 +131,7 @@ def forget_failures(setup: TrialSetup) -> None:
 
 def has_failed(records: Iterable[TrialRecord], search: SearchConfig) -> bool:
     """Return whether so many trials failed that the search gives up."""
-    num_failed = sum(record.outcome == "failed" for record in records)
+    num_failed = sum(record.outcome == "failed" for record in records if record.number < search.trials)
     return num_failed > search.max_failed * search.trials or num_failed == search.trials
 
 
@@ -160,21 +171,51 @@ def first_designs(
     return [*([own] if search.paper_first else []), *({**own, **point} for point in search.start_points)]
 
 
-def open_tuner(setup: TrialSetup, study: Study, watcher: TrialWatcher) -> tune.Tuner:
-    """Return the Tuner of what is left of a sweep."""
-    search, folder = setup.search, setup.folder / "tune"
+def searcher_of(study: Study, watcher: TrialWatcher, search: SearchConfig) -> StudySearcher:
+    """Return who hands out what is left of a sweep."""
+    return StudySearcher(
+        study, trials=search.trials, gives_up=lambda: has_failed(watcher.records.values(), search)
+    )
+
+
+def run_repeats(setup: TrialSetup, watcher: TrialWatcher, result: SearchResult) -> tuple[TrialResult, ...]:
+    """Train the winner and the job's own design in turns with new seeds, for all epochs of a trial.
+
+    The scores by which the winner was chosen flatter it, and its rival may have been stopped early.
+
+    Raises:
+        JobError: If a training has not ended.
+    """
+    designs = (result.trials[0].values, result.best.values)
+    numbers = range(setup.search.trials, setup.search.trials + 2 * setup.search.repeats)
+    ended = {record.number for record in watcher.ended()}
+    left = [
+        {"number": number, "values": dict(values)}
+        for number, values in zip(numbers, itertools.cycle(designs), strict=False)
+        if number not in ended
+    ]
+    run_trials(setup, watcher, ListSearcher(left), FIFOScheduler())
+    found = [TrialResult.from_record(record) for record in watcher.ended() if record.number in numbers]
+    if len(found) < len(numbers):
+        raise JobError(
+            f"a search ends with its last repeat, this one was interrupted after {len(found)} of "
+            f"{len(numbers)}; run the same command again, it goes on"
+        )
+    return tuple(found)
+
+
+def run_trials(
+    setup: TrialSetup, watcher: TrialWatcher, searcher: Searcher, scheduler: TrialScheduler
+) -> None:
+    """Run trials until the searcher has no more."""
+    folder = setup.folder / "tune"
     folder.delete()
-    ended = [record for record in watcher.records.values() if record.outcome is not None]
-    return tune.Tuner(
+    tune.Tuner(
         tune.with_resources(tune.with_parameters(run_trial, setup=setup), TRIAL_RESOURCES),
         tune_config=tune.TuneConfig(
-            search_alg=StudySearcher(
-                study,
-                trials=search.trials,
-                gives_up=lambda: has_failed(watcher.records.values(), search),
-            ),
-            scheduler=make_scheduler(search, ended),
-            num_samples=search.trials,
+            search_alg=searcher,
+            scheduler=scheduler,
+            num_samples=UNTIL_FINISHED,
             max_concurrent_trials=max_concurrent_trials(setup.job),
         ),
         run_config=tune.RunConfig(
@@ -185,7 +226,7 @@ def open_tuner(setup: TrialSetup, study: Study, watcher: TrialWatcher) -> tune.T
             callbacks=[watcher],
             verbose=0,
         ),
-    )
+    ).fit()
 
 
 def max_concurrent_trials(job: Job) -> int:
@@ -201,7 +242,7 @@ def collect(records: Iterable[TrialRecord], search: SearchConfig) -> list[TrialR
     Raises:
         JobError: If a trial is missing or has not ended, or too many failed.
     """
-    records = list(records)
+    records = [record for record in records if record.number < search.trials]
     ended = [TrialResult.from_record(record) for record in records if record.outcome is not None]
     if has_failed(records, search):
         raise JobError(explain_failures(ended, search))

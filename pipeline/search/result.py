@@ -66,16 +66,23 @@ class SearchResult:
         best: The one with the highest score among those that did not fail.
         importance: Share of each parameter in how scores differ, the largest first; none of few trials.
         num_dropped: Designs that could not meet the budget and were not trained.
+        repeats: The first trial's design and the best one's in turns, trained again with new seeds.
     """
 
     trials: tuple[TrialResult, ...]
     best: TrialResult
     importance: Mapping[str, float]
     num_dropped: int
+    repeats: tuple[TrialResult, ...] = ()
 
     @classmethod
     def of(
-        cls, trials: Sequence[TrialResult], *, importance: Mapping[str, float], num_dropped: int
+        cls,
+        trials: Sequence[TrialResult],
+        *,
+        importance: Mapping[str, float],
+        num_dropped: int,
+        repeats: Sequence[TrialResult] = (),
     ) -> "SearchResult":
         """Return the result of a sweep with these trials; among equals the first is the best.
 
@@ -95,6 +102,7 @@ class SearchResult:
             best=max(sound, key=lambda trial: trial.score),
             importance=importance,
             num_dropped=num_dropped,
+            repeats=tuple(repeats),
         )
 
     def to_json(self) -> str:
@@ -104,6 +112,7 @@ class SearchResult:
                 "trials": [asdict(trial) for trial in self.trials],
                 "importance": dict(self.importance),
                 "num_dropped": self.num_dropped,
+                "repeats": [asdict(trial) for trial in self.repeats],
             },
             indent=2,
         )
@@ -112,5 +121,7 @@ class SearchResult:
     def from_json(cls, text: str) -> "SearchResult":
         """Return the result that `to_json` wrote."""
         data = json.loads(text)
-        trials = [TrialResult(**trial) for trial in data.pop("trials")]
-        return cls.of(trials, **data)
+        trials, repeats = (
+            [TrialResult(**trial) for trial in data.pop(name)] for name in ("trials", "repeats")
+        )
+        return cls.of(trials, repeats=repeats, **data)

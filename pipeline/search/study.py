@@ -242,6 +242,29 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         """Save nothing: the study is stored already."""
 
 
+class ListSearcher(Searcher):  # type: ignore[misc]
+    """Ray Tune's way to configurations that are known."""
+
+    def __init__(self, configs: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__(metric=SCORE, mode="max")
+        self._configs = list(configs)
+
+    def suggest(self, trial_id: str) -> Any:  # noqa: ANN401, ARG002
+        """Return the next one."""
+        return self._configs.pop(0) if self._configs else Searcher.FINISHED
+
+    def on_trial_complete(
+        self,
+        trial_id: str,
+        result: dict[str, Any] | None = None,
+        error: bool = False,
+    ) -> None:
+        """Learn nothing."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Save nothing: what ended has a record."""
+
+
 def value_of(record: TrialRecord) -> float:
     """Return what a trial that ended is worth to the sampler."""
     return FAILED_SCORE if record.outcome == "failed" else score_so_far(record.history)

@@ -1,8 +1,12 @@
 """What a search was good for, in words: its winner against the job's own settings, and what it cost."""
 
+import math
+import statistics
+from collections.abc import Sequence
+
 from pipeline.config import Job
 
-from .result import SearchResult
+from .result import SearchResult, TrialResult
 
 
 def describe_verdict(job: Job, result: SearchResult) -> list[str]:
@@ -20,8 +24,10 @@ def describe_verdict(job: Job, result: SearchResult) -> list[str]:
     if search.paper_first and own.outcome != "failed":
         gain = f"{best.score - own.score:+.4f} against the job's own settings (trial 1, {own.score:.4f})"
         lines[0] += ", which won" if best == own else f", {gain}, in one run each"
+    if result.repeats:
+        lines.append(describe_repeats(result))
     epochs, planned = sum(trial.epochs for trial in result.trials), len(result.trials) * search.epochs
-    worker_h = sum(trial.train_s for trial in result.trials) * job.training.workers / 3600
+    worker_h = sum(trial.train_s for trial in (*result.trials, *result.repeats)) * job.training.workers / 3600
     lines.append(
         f"cost: {epochs} of the {planned} epochs of training every trial fully ({epochs / planned:.0%}), "
         f"{worker_h:.2g} worker-hours"
@@ -32,3 +38,24 @@ def describe_verdict(job: Job, result: SearchResult) -> list[str]:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in result.importance.items())
         lines.append(f"what mattered (fANOVA): {shares}")
     return lines
+
+
+def describe_repeats(result: SearchResult) -> str:
+    """Return what the winner gains where both designs are trained again with new seeds."""
+    own, best = _scores(result.repeats[0::2]), _scores(result.repeats[1::2])
+    if min(len(own), len(best)) < 2:
+        return f"again with new seeds: best {best}, own {own}; too few for a difference with its noise"
+    gain = statistics.fmean(best) - statistics.fmean(own)
+    error = math.sqrt(statistics.variance(own) / len(own) + statistics.variance(best) / len(best))
+    return (
+        f"again with {len(best)} new seeds: best {_spread(best)}, own {_spread(own)}; "
+        f"difference {gain:+.4f} with a standard error of {error:.4f}"
+    )
+
+
+def _scores(trials: Sequence[TrialResult]) -> list[float]:
+    return [round(trial.score, 4) for trial in trials if trial.outcome != "failed"]
+
+
+def _spread(scores: Sequence[float]) -> str:
+    return f"{statistics.fmean(scores):.4f} ± {statistics.stdev(scores):.4f}"

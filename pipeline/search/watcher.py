@@ -41,6 +41,10 @@ class TrialWatcher(tune.Callback):  # type: ignore[misc]
     def __reduce__(self) -> tuple[Any, ...]:
         return _active_watcher, ()
 
+    def ended(self) -> list[TrialRecord]:
+        """Return the records of trials that are over, by number."""
+        return [record for _, record in sorted(self.records.items()) if record.outcome is not None]
+
     @contextmanager
     def active(self) -> Iterator[None]:
         """Be the watcher that a pickled one stands for."""

@@ -41,7 +41,7 @@ def finished(tmp_path):
     folder = JobFolder.of(job)
     folder.claim(job)
     trials = [trial(0, {"split": [2, 2, 2, 2]}, 0.5), trial(1, {"split": [1, 2, 1, 2]}, 0.6)]
-    result = {"trials": [asdict(one) for one in trials], "importance": {}, "num_dropped": 0}
+    result = {"trials": [asdict(one) for one in trials], "importance": {}, "num_dropped": 0, "repeats": []}
     folder.search_result.write_text(json.dumps(result))
     return str(folder.root)
 

@@ -8,6 +8,7 @@ from pipeline.config import load_job, parse_job, presets
 from pipeline.errors import RequestError
 from pipeline.networks import AdaptiveDepthNetwork
 from pipeline.networks.profiles import StageSize, resolve_split
+from pipeline.preflight import load_space_for
 from search_spaces import load_space, shipped_spaces
 
 BLOCKS = (3, 4, 6, 3)
@@ -328,3 +329,39 @@ def test_file_that_is_no_mapping_is_refused(tmp_path, text, message):
 def test_importing_spaces_imports_no_ray():
     code = "import search_spaces, sys; sys.exit('ray' in sys.modules or 'mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+BACKBONES = "backbone.name: {kind: choice, choices: [resnet50, resnet34]}\nsplit: {kind: split_points}\n"
+
+
+def test_split_points_follow_the_backbone_that_is_drawn(tmp_path):
+    chosen = job(search={"objective": "full_accuracy"})
+    space = load_space_for(chosen, write_space(tmp_path, BACKBONES))
+    assert space.check(chosen, STAGES) == []
+    assert {name: str(bounds) for name, bounds in space.parameters(STAGES).items()} == {
+        "backbone.name": "one of ['resnet50', 'resnet34']",
+        **{f"resnet50/split/{n}_of_4": f"1..{blocks - 1}" for n, blocks in enumerate(BLOCKS, start=1)},
+        **{f"resnet34/split/{n}_of_4": f"1..{blocks - 1}" for n, blocks in enumerate(BLOCKS, start=1)},
+    }
+    assert space.num_designs(STAGES) == 120
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(20):
+        trial = study.ask()
+        design = space.suggest(trial, STAGES)
+        assert {name.partition("/")[0] for name in trial.params if "/" in name} == {design["backbone.name"]}
+        assert space.point(design, STAGES) == trial.params
+
+
+@pytest.mark.parametrize(
+    ("names", "search", "message"),
+    [
+        ("resnet50, resnet34", {}, "cannot be compared by objective: hypervolume"),
+        ("resnet50, vgg11", {"objective": "full_accuracy"}, "backbone.name: vgg11: vgg11 cannot become"),
+        ("resnet18, resnet34", {"objective": "full_accuracy"}, "backbone.name: 'resnet50' lies outside"),
+    ],
+)
+def test_backbones_that_cannot_be_searched_are_refused(tmp_path, names, search, message):
+    text = f"backbone.name: {{kind: choice, choices: [{names}]}}"
+    chosen = job(search=search)
+    with pytest.raises(RequestError, match=message):
+        raise RequestError(load_space_for(chosen, write_space(tmp_path, text)).check(chosen, STAGES))

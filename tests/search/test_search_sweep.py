@@ -2,13 +2,17 @@
 
 import importlib.util
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from ray.util import placement_group_table
 
-from pipeline.search.driver import run_search
+from pipeline.search.driver import run_repeats, run_search
+from pipeline.search.observer import GuardedObserver
 from pipeline.search.result import SearchResult
+from pipeline.search.trial import TrialSetup
+from pipeline.search.watcher import TrialWatcher
 from pipeline.storage import StoragePath
 
 
@@ -118,3 +122,20 @@ def test_a_sweep_whose_study_was_lost_costs_no_trial(swept):
     again = sweep.Diary()
     assert run(again) == result
     assert sorted(map(repr, again.lines)) == sorted(map(repr, diary.lines))
+
+
+@pytest.mark.slow
+def test_repeats_train_both_designs_in_turns_with_new_seeds_for_all_epochs(swept):
+    result, _, folder, _ = swept
+    job = sweep.tiny_job(folder.parent, repeats=1)
+    path = StoragePath.local(folder)
+    setup = TrialSetup(job, job.search, path / "data.npz", path)
+    for _ in range(2):  # the second time nothing is left to train
+        diary = sweep.Diary()
+        watcher = TrialWatcher(setup, GuardedObserver(diary))
+        with watcher.active():
+            repeats = run_repeats(setup, watcher, replace(result, best=result.trials[1]))
+        assert [trial.values for trial in repeats] == [trial.values for trial in result.trials[:2]]
+        assert {trial.epochs for trial in repeats} == {2}
+        assert len({trial.seed for trial in (*result.trials, *repeats)}) == 5
+    assert diary.lines == []

@@ -1,0 +1,130 @@
+"""A sweep of many trials that train nothing: what driver, Ray, Optuna and MLflow cost themselves.
+
+Every trial reports a made-up curve at once, through the driver, records, study and tracking of real ones.
+
+Run:      python -m tests.benchmarks.search_scaling
+Expect:   seconds a trial, memory of the driver and bytes of MLflow's database grow no worse than linearly
+Takes:    about ten minutes on two CPU cores
+"""
+
+import json
+import logging
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from ray import tune
+
+from pipeline.config import Job, parse_job
+from pipeline.networks.profiles import StageSize
+from pipeline.reporting import TrialLog
+from pipeline.search import driver
+from pipeline.search.trial import TrialSetup, tune_result
+from pipeline.steps import opened
+from pipeline.training.checkpoint import EpochReport
+
+from .paired import publish
+from .step_memory import memory_bytes
+
+COMMAND = "python -m tests.benchmarks.search_scaling"
+SIZES = (100, 300, 1000)
+EPOCHS = 4
+STAGES = tuple(StageSize(blocks) for blocks in (3, 4, 6, 3))
+
+
+class Silent:
+    """Reports to nobody."""
+
+    def say(self, text: str) -> None:
+        """Say nothing."""
+
+    def advance(self, what: str, done: float, total: float) -> None:
+        """Say nothing."""
+
+
+def simulated_trial(config: Mapping[str, Any], *, setup: TrialSetup) -> None:
+    """Report a curve that is better, the nearer the learning rate is to 0.1."""
+    record = setup.records.load(config["number"])
+    quality = 1 / (1 + abs(record.values["training.lr"] - 0.1) * 10)
+    history: tuple[EpochReport, ...] = ()
+    for epoch in range(1, setup.search.epochs + 1):
+        score = quality * epoch / setup.search.epochs
+        metrics = {"full/top1": score, "base/top1": score, "score": score, "train/loss": 1.0, "epoch_s": 0.0}
+        history = (*history, EpochReport(epoch, time.time_ns() // 10**6, metrics))
+        tune.report(tune_result(history))
+
+
+def make_job(folder: Path, trials: int) -> Job:
+    """Return the job whose search is measured."""
+    return parse_job(
+        {
+            "name": "many",
+            "data": {"train": "builtin:digits", "image_size": 32},
+            "backbone": {"name": "resnet50"},
+            "training": {"epochs": 10},
+            "search": {"space": "resnet", "trials": trials, "epochs": EPOCHS},
+            "registry": {"model": "many"},
+            "storage": str(folder),
+        }
+    )
+
+
+def measure(trials: int) -> dict[str, float]:
+    """Return what one sweep takes: seconds of the search, bytes of driver and database."""
+    with tempfile.TemporaryDirectory() as name:
+        job = make_job(Path(name), trials)
+        with opened(job, Silent()) as session, mock.patch.object(driver, "run_trial", simulated_trial):
+            before = memory_bytes("VmRSS")
+            start_s = time.perf_counter()
+            result = driver.run_search(
+                job,
+                session.folder.data_plan,
+                folder=session.folder.search,
+                stages=STAGES,
+                observer=TrialLog(session.run, Silent(), trials=trials, epochs=EPOCHS),
+            )
+            wall_s = time.perf_counter() - start_s
+        if len(result.trials) != trials:
+            raise RuntimeError(f"{trials} trials were asked for, {len(result.trials)} came")
+        database = Path(name) / "mlflow.db"
+        return {
+            "wall_s": wall_s,
+            "driver_bytes": memory_bytes("VmHWM") - before,
+            "database_bytes": database.stat().st_size,
+        }
+
+
+def describe(trials: int, found: Mapping[str, float]) -> str:
+    """Return a line with what a sweep took."""
+    mib, kib_a_trial = found["database_bytes"] / 2**20, found["database_bytes"] / trials / 1024
+    return (
+        f"{trials} trials: {found['wall_s']:.0f} s ({found['wall_s'] / trials:.2f} s a trial), the driver "
+        f"{found['driver_bytes'] / 2**20:.0f} MiB above its start, MLflow's database "
+        f"{mib:.1f} MiB ({kib_a_trial:.1f} KiB a trial)"
+    )
+
+
+def main() -> None:
+    """Measure all sizes and publish them, or in a process of its own print one size's figures."""
+    logging.disable(logging.WARNING)
+    if len(sys.argv) > 1:
+        print(json.dumps(measure(int(sys.argv[1]))))  # noqa: T201
+        return
+    notes = [
+        f"Trials report {EPOCHS} made-up epochs each at once; one trial a CPU core at a time; ASHA and TPE."
+    ]
+    for trials in SIZES:
+        command = [sys.executable, "-m", "tests.benchmarks.search_scaling", str(trials)]
+        output = subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL)
+        notes.append(describe(trials, json.loads(output.splitlines()[-1])))
+        print(notes[-1])  # noqa: T201
+    publish("A search of many trials", COMMAND, [], notes)
+
+
+if __name__ == "__main__":
+    main()
