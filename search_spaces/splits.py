@@ -73,16 +73,21 @@ class SplitPoints(Stagewise):
         return "a split point a stage"
 
 
-class SplitRatios(Stagewise):
-    """The split point of every stage, with bounds on the share of its blocks that is mandatory."""
+class RatioBounds(Range):
+    """From `low` to `high` of a stage's blocks are mandatory."""
 
-    kind: Literal["split_ratios"]
     low: Ratio
     high: Ratio
 
     def problems(self, key: str) -> list[str]:
         """Return which laws this range breaks."""
         return bound_problems(key, self.low, self.high)
+
+
+class SplitRatios(Stagewise, RatioBounds):
+    """The split point of every stage, with bounds on the share of its blocks that is mandatory."""
+
+    kind: Literal["split_ratios"]
 
     def bounds(self, stage: StageSize) -> tuple[int, int]:
         """Return the first and the last split point of a stage."""
@@ -92,16 +97,10 @@ class SplitRatios(Stagewise):
         return f"a split point a stage, {self.low:g}..{self.high:g} of its blocks"
 
 
-class SplitRatio(Range):
+class SplitRatio(RatioBounds):
     """One share of mandatory blocks for all stages."""
 
     kind: Literal["split_ratio"]
-    low: Ratio
-    high: Ratio
-
-    def problems(self, key: str) -> list[str]:
-        """Return which laws this range breaks."""
-        return bound_problems(key, self.low, self.high)
 
     def parameters(self, stages: Sequence[StageSize]) -> dict[str, PlainRange]:  # noqa: ARG002
         """Return what the sampler draws: the share."""

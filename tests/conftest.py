@@ -1,4 +1,4 @@
-"""One real Ray for the whole session; quiet third parties."""
+"""One real Ray and one real S3 server for the whole session; quiet third parties."""
 
 import os
 
@@ -22,3 +22,28 @@ def ray_cluster():
 
     with connected():
         yield
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """A real S3 server on this machine, one for all tests."""
+    from tests.s3_server import running
+
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def store(s3_server):
+    """The server without faults; what a test puts there lies below a prefix of its own."""
+    s3_server.faults.clear()
+    yield s3_server
+    s3_server.faults.clear()
+
+
+@pytest.fixture
+def s3(store):
+    """The settings that reach the server."""
+    from pipeline.config import S3Config
+
+    return S3Config(endpoint_url=store.url, region="us-east-1")

@@ -87,14 +87,11 @@ def run_search(
     with setup.data.writing() as path:
         part.save(path)
     study = open_study(setup, space, stages)
-    with watcher.active():
-        run_trials(
-            setup, watcher, searcher_of(study, watcher, search), make_scheduler(search, watcher.ended())
-        )
-        ended = collect(watcher.records.values(), search)
-        result = SearchResult.of(ended, importance=study.importance(), num_dropped=study.num_dropped())
-        if search.repeats and result.best.number:
-            result = replace(result, repeats=run_repeats(setup, watcher, result))
+    run_trials(setup, watcher, searcher_of(study, watcher, search), make_scheduler(search, watcher.ended()))
+    ended = collect(watcher.records.values(), search)
+    result = SearchResult.of(ended, importance=study.importance(), num_dropped=study.num_dropped())
+    if search.repeats and result.best.number:
+        result = replace(result, repeats=run_repeats(setup, watcher, result))
     stored.write_text(result.to_json())
     setup.runs.delete()
     return result

@@ -1,7 +1,5 @@
 """The driver's eye on a sweep: turns what Ray Tune does into records and tells the observer."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from ray import tune
@@ -12,21 +10,11 @@ from .score import outcome_of
 from .trial import FAILURE, HISTORY, TrialSetup, cause_of, run_name
 from .trial_job import trial_seed
 
-LOST = "the command was killed before Ray had stored this trial; another design took its number"
-
-_active: list["TrialWatcher"] = []
-
-
-def _active_watcher() -> "TrialWatcher":
-    return _active[-1]
-
 
 class TrialWatcher(tune.Callback):  # type: ignore[misc]
     """A Tune callback, called in the driver process.
 
-    Ray stores callbacks by pickle and takes them from there when a sweep goes on. An observer holds
-    connections that no pickle carries, so a pickled watcher stands for the one that is `active`
-    where it is read.
+    Ray stores callbacks by pickle. Nobody reads that one, so it is empty.
 
     Args:
         setup: Of the sweep.
@@ -39,20 +27,11 @@ class TrialWatcher(tune.Callback):  # type: ignore[misc]
         self.records = {record.number: record for record in setup.records.load_all()}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _active_watcher, ()
+        return tune.Callback, ()
 
     def ended(self) -> list[TrialRecord]:
         """Return the records of trials that are over, by number."""
         return [record for _, record in sorted(self.records.items()) if record.outcome is not None]
-
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        """Be the watcher that a pickled one stands for."""
-        _active.append(self)
-        try:
-            yield
-        finally:
-            _active.remove(self)
 
     def tell_again(self) -> None:
         """Tell the observer about all trials of earlier commands."""
@@ -62,11 +41,8 @@ class TrialWatcher(tune.Callback):  # type: ignore[misc]
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401, ARG002
         """Record a new trial; one that goes on keeps its record, also where Ray knows it by a new id."""
         number = trial.config["number"]
-        earlier = self.records.get(number)
-        if earlier and earlier.values == trial.config["values"]:
+        if number in self.records:
             return
-        if earlier:
-            self._end(earlier, "failed", LOST)
         record = TrialRecord(
             trial_id=trial.trial_id,
             number=number,

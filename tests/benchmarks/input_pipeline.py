@@ -35,7 +35,7 @@ from pipeline.data.plan import DataPlan, prepare_data
 from pipeline.data.sources import decoded
 from pipeline.data.transforms import Preprocessing, Transform, train_transform
 from tests.benchmarks.paired import compare, publish
-from tests.data.s3_server import Faults, Server
+from tests.s3_server import Faults, Server
 
 COMMAND = "OMP_NUM_THREADS=1 python -m tests.benchmarks.input_pipeline"
 NUM_PHOTOGRAPHS, NUM_THUMBNAILS = 512, 4096
@@ -158,9 +158,7 @@ def consume(loader: DataLoader[Any], num_images: int) -> None:
 @contextmanager
 def s3_server() -> Iterator[Server]:
     """Run the server in a process of its own, which ends with the block."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.data.s3_server"], stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-m", "tests.s3_server"], stdout=subprocess.PIPE, text=True)
     os.environ |= {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
     try:
         assert process.stdout is not None

@@ -12,9 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline.config import S3Config
 from pipeline.data.plan import prepare_data
-from tests.data.s3_server import running
 
 CIFAR10 = Path(__file__).parents[3] / "shared" / "data" / "cifar10" / "train.parquet"
 
@@ -176,24 +174,3 @@ def saved_to_disk(tmp_path, encoded):
         return root
 
     return write
-
-
-@pytest.fixture(scope="session")
-def s3_server():
-    """A real S3 server on this machine, one for all tests."""
-    with running() as server:
-        yield server
-
-
-@pytest.fixture
-def store(s3_server):
-    """The server without faults; what a test puts there lies below a prefix of its own."""
-    s3_server.faults.clear()
-    yield s3_server
-    s3_server.faults.clear()
-
-
-@pytest.fixture
-def s3(store):
-    """The settings that reach the server."""
-    return S3Config(endpoint_url=store.url)

@@ -18,7 +18,7 @@ from pipeline.data.transforms import Preprocessing, eval_transform
 from pipeline.errors import JobError, RequestError
 from pipeline.storage import object_store
 from pipeline.storage.object_store import make_client
-from tests.data.s3_server import BUCKET
+from tests.s3_server import BUCKET
 
 PLAIN = eval_transform(Preprocessing(8, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear"))
 

@@ -21,7 +21,7 @@ from pipeline.data.streaming.scan import ScannedSource
 from pipeline.data.streaming.shards import find_sharded
 from pipeline.data.transforms import Preprocessing, eval_transform
 from pipeline.errors import JobError, RequestError
-from tests.data.s3_server import BUCKET
+from tests.s3_server import BUCKET
 
 PLAIN = eval_transform(Preprocessing(8, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear"))
 NUM_SHARDS, ROWS = 20, 4

@@ -49,7 +49,7 @@ def problems_of(folder, text, *, num_blocks=BLOCKS, **settings):
 @pytest.mark.parametrize("space", sorted(shipped_spaces()))
 @pytest.mark.parametrize("num_blocks", [(3, 4, 6, 3), (3, 3, 3, 3), (2, 9, 2)])
 def test_every_shipped_space_fits_the_default_recipe_of_its_family(space, num_blocks):
-    recipe = ADAMW if space == "vit" else {}
+    recipe = ADAMW if space in ("vit", "swin") else {}
     assert load_space(space).check(job(**recipe), sizes(num_blocks)) == []
 
 
@@ -310,7 +310,7 @@ def test_a_job_outside_the_space_may_be_searched_where_it_does_not_come_first():
     ("name", "message"),
     [
         ("resnett", "got 'resnett', .*did you mean 'resnet'"),
-        ("qqq", "shipped spaces: optimizers, recipe_only, resnet"),
+        ("qqq", "shipped spaces: mobilenet, optimizers, recipe_only, resnet"),
     ],
 )
 def test_unknown_space_is_refused_with_a_way_out(name, message):

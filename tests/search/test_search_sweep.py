@@ -133,8 +133,7 @@ def test_repeats_train_both_designs_in_turns_with_new_seeds_for_all_epochs(swept
     for _ in range(2):  # the second time nothing is left to train
         diary = sweep.Diary()
         watcher = TrialWatcher(setup, GuardedObserver(diary))
-        with watcher.active():
-            repeats = run_repeats(setup, watcher, replace(result, best=result.trials[1]))
+        repeats = run_repeats(setup, watcher, replace(result, best=result.trials[1]))
         assert [trial.values for trial in repeats] == [trial.values for trial in result.trials[:2]]
         assert {trial.epochs for trial in repeats} == {2}
         assert len({trial.seed for trial in (*result.trials, *repeats)}) == 5

@@ -2,29 +2,8 @@
 
 import pytest
 
-from pipeline.config import S3Config
 from pipeline.storage import StoragePath
-from tests.data.s3_server import BUCKET, running
-
-
-@pytest.fixture(scope="session")
-def s3_server():
-    with running() as server:
-        yield server
-
-
-@pytest.fixture
-def store(s3_server):
-    """The server, without faults at first."""
-    s3_server.faults.clear()
-    yield s3_server
-    s3_server.faults.clear()
-
-
-@pytest.fixture
-def s3(store):
-    """How to reach the server."""
-    return S3Config(endpoint_url=store.url, region="us-east-1")
+from tests.s3_server import BUCKET
 
 
 @pytest.fixture

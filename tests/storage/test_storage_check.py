@@ -10,7 +10,7 @@ from pipeline.errors import RequestError
 from pipeline.preflight import find_problems
 from pipeline.storage import object_store
 from pipeline.storage.check import check_storage
-from tests.data.s3_server import BUCKET
+from tests.s3_server import BUCKET
 
 
 def test_a_store_that_keeps_things_has_no_problem_and_keeps_nothing_of_the_check(store, s3, prefix):

@@ -8,7 +8,7 @@ from pyarrow.fs import FileSelector, FileType, copy_files
 
 from pipeline.storage import StoragePath
 from pipeline.storage.s3_files import Repeats, open_store
-from tests.data.s3_server import BUCKET
+from tests.s3_server import BUCKET
 
 
 def test_text_that_is_written_is_read(place):
