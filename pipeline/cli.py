@@ -321,7 +321,9 @@ def _print_trials(console: Console, result: "SearchResult") -> None:
         ]
         for trial in result.trials
     ]
-    print_table(console, ["trial", "", "score", "epochs", "settings"], rows, title="trials")
+    print_table(
+        console, ["trial", "", "score", "epochs", "settings"], rows, title="trials", prose=("settings",)
+    )
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import yaml
 from pydantic import (
@@ -137,7 +137,7 @@ class SearchConfig(Section):
     scheduler: Literal["asha", "hyperband", "median", "none"] = Field(
         "asha", description="which trials are stopped early: Ray Tune's schedulers"
     )
-    paper_first: bool = Field(True, description="trial 0 is the paper's split with the job's settings")
+    paper_first: bool = Field(True, description="the first trial is the job's own design")
     start_points: Annotated[tuple[dict[str, Any], ...], Field(strict=False)] = Field(
         (), description="designs to try next, by dotted key; what one leaves out is as in the job"
     )
@@ -165,7 +165,8 @@ class SearchConfig(Section):
     @field_validator("study")
     @classmethod
     def _study_has_no_password(cls, value: str | None) -> str | None:
-        if value is not None and urlsplit(value).password is not None:
+        address = urlsplit(value or "")
+        if address.password is not None or "password" in parse_qs(address.query):
             raise ValueError(
                 "study must hold no password, the one given does; leave it out and set it where the "
                 "database's client looks for it, such as PGPASSWORD or ~/.pgpass"

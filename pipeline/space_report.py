@@ -7,8 +7,10 @@ from typing import Any
 
 from pipeline.config import Job, apply_settings, parse_job
 from pipeline.errors import RequestError
-from pipeline.preflight import load_space_for, shape_of, stage_sizes
+from pipeline.networks.profiles import StageSize
+from pipeline.search.fitting import load_space_for
 from pipeline.survey import explain
+from pipeline.training.plan import shape_of, stage_sizes
 from search_spaces import SearchSpace
 from search_spaces.space import blocks_of
 
@@ -70,7 +72,7 @@ def _job_of(space: str, backbone: str, settings: Sequence[str]) -> Job:
     return parse_job(data)
 
 
-def _start(space: SearchSpace, job: Job, stages: Any) -> dict[str, str]:  # noqa: ANN401
+def _start(space: SearchSpace, job: Job, stages: Sequence[StageSize]) -> dict[str, str]:
     """Return the job's own settings by parameter; none where they lie outside the space."""
     try:
         point = space.point(space.start_design(job, stages), stages)

@@ -20,7 +20,6 @@ from pipeline.folder import JobFolder
 from pipeline.measuring import load_evaluated, measure_checkpoint
 from pipeline.networks.misfit import PretrainedError
 from pipeline.networks.pretrained import Source
-from pipeline.preflight import shape_of, stage_sizes
 from pipeline.recipe import TeacherConfig
 from pipeline.registry.register import RegisteredVersion, find_version, register_model
 from pipeline.registry.store import (
@@ -44,6 +43,8 @@ from pipeline.training.plan import (
     describe_teacher,
     load_data_plan,
     plan_training,
+    shape_of,
+    stage_sizes,
 )
 from pipeline.training.progress import open_board, watching
 from pipeline.training.trainer import TrainingResult, resources_per_worker, run_training

@@ -107,10 +107,11 @@ def print_table(
     caption: str = "",
     prose: Container[str] = (),
 ) -> None:
-    """Print a table of text cells: all but the first two columns to the right, those with prose in lines."""
+    """Print a table of text cells: the first two columns and those with prose, in lines, to the left."""
     table = Table(title=title, caption=caption or None, title_justify="left", caption_justify="left")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index < 2 else "right", no_wrap=column not in prose)
+        is_prose = column in prose
+        table.add_column(column, justify="left" if index < 2 or is_prose else "right", no_wrap=not is_prose)
     for row in rows:
         table.add_row(*row)
     console.print(table)

@@ -28,14 +28,14 @@ class Faults:
         refuse_every: Every n-th download is answered by 503; 0 for none.
         cut_every: The connection of every n-th download is cut after half of its bytes; 0 for none.
         refuses_writes: Whether other requests are refused and cut as well.
-        ignores_conditions: Whether objects that are there are written over although that is not wanted.
+        ignored_header: WSGI's name of a header that requests are answered without, such as a condition's.
         served: Downloads by status or `cut`.
     """
 
     refuse_every: int = 0
     cut_every: int = 0
     refuses_writes: bool = False
-    ignores_conditions: bool = False
+    ignored_header: str = ""
     served: Counter = field(default_factory=Counter)
     _count: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -43,7 +43,7 @@ class Faults:
     def clear(self):
         """Let everything go well from now on."""
         self.refuse_every = self.cut_every = self._count = 0
-        self.refuses_writes = self.ignores_conditions = False
+        self.refuses_writes, self.ignored_header = False, ""
         self.served.clear()
 
     def next_fault(self):
@@ -90,8 +90,7 @@ class _Faulty:
 
     def __call__(self, environ, start_response):
         path, is_read = environ["PATH_INFO"].strip("/"), environ["REQUEST_METHOD"] == "GET"
-        if self._faults.ignores_conditions:
-            environ.pop("HTTP_IF_NONE_MATCH", None)
+        environ.pop(self._faults.ignored_header, None)
         if "/" not in path or not (is_read or self._faults.refuses_writes):
             return self._app(environ, start_response)
         fault = self._faults.next_fault()

@@ -211,6 +211,7 @@ def test_the_written_job_file_is_the_preset_and_shows_every_key(preset):
             {"study": "postgresql://me:very-secret@db/optuna"},
             "study must hold no password, the one given does",
         ),
+        ({"study": "postgresql://db/optuna?password=very-secret"}, "study must hold no password"),
         ({"max_failed": 1.5}, "max_failed"),
     ],
 )

@@ -5,7 +5,8 @@ import pytest
 
 from cluster.runtime import Capacity
 from pipeline.config import parse_job
-from pipeline.preflight import find_problems, placement_problems, shape_of
+from pipeline.preflight import find_problems, placement_problems
+from pipeline.training.plan import shape_of
 
 
 def _job(storage, **changes):

@@ -22,12 +22,12 @@ from pipeline.config import Job, SearchConfig
 from pipeline.data.cache import cache_folder
 from pipeline.errors import JobError, RequestError
 from pipeline.networks.profiles import StageSize
-from pipeline.preflight import dropped_because, load_space_for
 from pipeline.storage import StoragePath
 from pipeline.training.initial_weights import GivenWeights
 from pipeline.training.plan import NOTHING_GIVEN, load_data_plan
 from search_spaces import SearchSpace
 
+from .fitting import dropped_because, load_space_for
 from .former import former_trials
 from .observer import GuardedObserver, TrialObserver
 from .record import TrialRecord
@@ -36,9 +36,6 @@ from .schedulers import make_scheduler
 from .study import Designs, ListSearcher, Study, StudySearcher, forget_study, study_name
 from .trial import TRIAL_RESOURCES, TrialSetup, run_trial
 from .watcher import TrialWatcher
-
-UNTIL_FINISHED = 10**9
-"""More trials than any searcher hands out: it says when there are no more."""
 
 MAX_PROCESS_FAILURES = 2
 """How often a trial whose process or node died goes on from its checkpoint; chosen. Ray Train counts what its
@@ -87,7 +84,13 @@ def run_search(
     with setup.data.writing() as path:
         part.save(path)
     study = open_study(setup, space, stages)
-    run_trials(setup, watcher, searcher_of(study, watcher, search), make_scheduler(search, watcher.ended()))
+    searcher = StudySearcher(
+        study,
+        trials=search.trials,
+        ended={record.number for record in watcher.ended()},
+        gives_up=lambda: has_failed(watcher.records.values(), search),
+    )
+    run_trials(setup, watcher, searcher, make_scheduler(search, watcher.ended()))
     ended = collect(watcher.records.values(), search)
     result = SearchResult.of(ended, importance=study.importance(), num_dropped=study.num_dropped())
     if search.repeats and result.best.number:
@@ -168,13 +171,6 @@ def first_designs(
     return [*([own] if search.paper_first else []), *({**own, **point} for point in search.start_points)]
 
 
-def searcher_of(study: Study, watcher: TrialWatcher, search: SearchConfig) -> StudySearcher:
-    """Return who hands out what is left of a sweep."""
-    return StudySearcher(
-        study, trials=search.trials, gives_up=lambda: has_failed(watcher.records.values(), search)
-    )
-
-
 def run_repeats(setup: TrialSetup, watcher: TrialWatcher, result: SearchResult) -> tuple[TrialResult, ...]:
     """Train the winner and the job's own design in turns with new seeds, for all epochs of a trial.
 
@@ -212,7 +208,7 @@ def run_trials(
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=scheduler,
-            num_samples=UNTIL_FINISHED,
+            num_samples=-1,  # until the searcher says that there are no more
             max_concurrent_trials=max_concurrent_trials(setup.job),
         ),
         run_config=tune.RunConfig(

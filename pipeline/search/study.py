@@ -8,7 +8,7 @@ import json
 import logging
 import secrets
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,12 +120,10 @@ class Study:
             elif record.outcome is not None and not told.state.is_finished():
                 self.optuna.tell(told.number, value_of(record))
 
-    def drawn(self) -> dict[int, Design | None]:
-        """Return all drawn so far, by number: the design of a trial that has not ended, else None."""
+    def drawn(self) -> dict[int, Design]:
+        """Return all designs so far, by number."""
         return {
-            trial.user_attrs[NUMBER]: None
-            if trial.state.is_finished()
-            else self._designs.draw(optuna.trial.FixedTrial(trial.params))
+            trial.user_attrs[NUMBER]: self._designs.draw(optuna.trial.FixedTrial(trial.params))
             for trial in self.optuna.get_trials(deepcopy=False)
             if NUMBER in trial.user_attrs
         }
@@ -203,15 +201,19 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     Args:
         study: With all records told.
         trials: How many designs there are.
-        gives_up: Asked before every new design, whether there shall be no more.
+        ended: Numbers of trials whose records say that they are over. The study may say so of others: it
+            hears of an end before the record does.
+        gives_up: Asked before every design, whether there shall be no more.
     """
 
-    def __init__(self, study: Study, *, trials: int, gives_up: Callable[[], bool]) -> None:
+    def __init__(
+        self, study: Study, *, trials: int, ended: Collection[int], gives_up: Callable[[], bool]
+    ) -> None:
         super().__init__(metric=SCORE, mode="max")
         self._study = study
         self._gives_up = gives_up
         drawn = study.drawn()
-        self._waiting = {number: design for number, design in drawn.items() if design is not None}
+        self._waiting = {number: design for number, design in drawn.items() if number not in ended}
         self._new = [number for number in range(trials) if number not in drawn]
         self._numbers: dict[str, int] = {}
 

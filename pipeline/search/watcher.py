@@ -1,5 +1,6 @@
 """The driver's eye on a sweep: turns what Ray Tune does into records and tells the observer."""
 
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -7,7 +8,7 @@ from ray import tune
 from .observer import GuardedObserver
 from .record import Outcome, TrialRecord, history_from_json
 from .score import outcome_of
-from .trial import FAILURE, HISTORY, TrialSetup, cause_of, run_name
+from .trial import FAILURE, HISTORY, TrialSetup, run_name
 from .trial_job import trial_seed
 
 
@@ -78,9 +79,7 @@ class TrialWatcher(tune.Callback):  # type: ignore[misc]
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401, ARG002
         """Record the end of a trial whose processes died more often than Tune starts them again."""
-        error = trial.get_pickled_error() or trial.get_error()
-        cause = cause_of(error) if error else "its process ended without an error"
-        self._end(self.records[trial.config["number"]], "failed", cause)
+        self._end(self.records[trial.config["number"]], "failed", last_failure(Path(trial.error_file)))
 
     def _end(self, record: TrialRecord, outcome: Outcome, cause: str | None) -> None:
         if record.outcome is None:
@@ -96,3 +95,11 @@ class TrialWatcher(tune.Callback):  # type: ignore[misc]
     def _delete_checkpoints(self, trial_id: str) -> None:
         """Delete a trial's run: only its record stays; workers that are being stopped may still write."""
         (self._setup.runs / run_name(trial_id)).delete()
+
+
+def last_failure(file: Path) -> str:
+    """Return in one line the latest failure that Ray Tune has written to a trial's file on this machine."""
+    _, _, failure = file.read_text().rpartition("Failure # ")
+    _, *lines = [line.strip() for line in failure.splitlines() if line.strip()]
+    # What a process raised comes as a traceback, whose last line says it; of one that died, the first does.
+    return lines[-1] if "ray::" in lines[0] else lines[0]

@@ -11,6 +11,11 @@ from pipeline.config import S3Config
 
 from .object_store import WRITE, S3Location, StoreError, ask, explain_failure, is_s3, make_hasty_client
 
+_CONDITIONS = (
+    ("IfNoneMatch", "*", "only where there is none"),
+    ("IfMatch", '"00000000000000000000000000000000"', "only as it was read"),
+)
+"""What a lease asks of a store; neither holds for an object that has just been written."""
 _CONTENT = b"Skipline checks whether it can keep a job here. This object may be deleted.\n"
 
 
@@ -54,20 +59,22 @@ def _round_trip(client: Any, target: dict[str, str], place: S3Location) -> list[
             return [
                 f"{str(place)!r} must list what was just written, it does not; use a store that is consistent"
             ]
-        if _writes_again(client, target):
-            return [
-                f"{str(place)!r} must refuse to write an object that is there when asked so (If-None-Match), "
-                "which keeps two commands off one job, it does not; use a store that does, such as Amazon "
-                "S3, MinIO, Ceph or R2"
-            ]
+        for condition, value, meaning in _CONDITIONS:
+            if _writes(client, target, {condition: value}):
+                return [
+                    f"{str(place)!r} must write an object {meaning} when asked so ({condition}), which keeps "
+                    "two commands off one job, it writes it always; use a store that does, such as Amazon "
+                    "S3 or MinIO"
+                ]
     finally:
         client.delete_object(**target)
     return []
 
 
-def _writes_again(client: Any, target: dict[str, str]) -> bool:  # noqa: ANN401
+def _writes(client: Any, target: dict[str, str], condition: dict[str, str]) -> bool:  # noqa: ANN401
+    """Return whether an object that is there is written although a condition does not hold."""
     try:
-        client.put_object(**target, Body=_CONTENT, IfNoneMatch="*")
+        client.put_object(**target, Body=_CONTENT, **condition)
     except ClientError as err:
         if err.response["ResponseMetadata"].get("HTTPStatusCode") == 412:
             return False

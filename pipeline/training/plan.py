@@ -1,15 +1,18 @@
 """Everything a training worker needs, as one value that travels by pickle."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import timm
+import torch
 from timm.data import resolve_data_config
 
 from pipeline.config import Job
 from pipeline.data.plan import DataPlan
 from pipeline.data.transforms import Crop, Preprocessing
 from pipeline.evaluation.score import Objective
-from pipeline.networks import NetworkDescription
+from pipeline.networks import AdaptiveDepthNetwork, NetworkDescription
+from pipeline.networks.profiles import StageSize
 from pipeline.recipe import AugmentationConfig, DistillationConfig, TrainingConfig
 from pipeline.storage import StoragePath
 
@@ -125,6 +128,17 @@ def describe_network(job: Job, *, num_classes: int) -> NetworkDescription:
         path_statistics=job.distillation.students != "base",
         kwargs=job.backbone.kwargs,
     )
+
+
+def stage_sizes(network: AdaptiveDepthNetwork) -> Sequence[StageSize]:
+    """Return the size of every stage."""
+    return [layout.size for layout in network.layouts]
+
+
+def shape_of(job: Job) -> AdaptiveDepthNetwork:
+    """Return a job's network without weights; raises ValueError if it cannot be built for its images."""
+    with torch.device("meta"):
+        return describe_network(job, num_classes=2).build()
 
 
 def describe_teacher(job: Job, *, num_classes: int) -> NetworkDescription | None:

@@ -4,7 +4,7 @@ Ours is the default: Optuna's TPE with ASHA. Random search trains as many design
 epochs. Both start from the paper's split with the job's settings, and both winners are compared with it.
 
 Run:      python -m tests.benchmarks.search_against_random PATH/TO/train.parquet --seeds 0 1 2
-Expect:   at most half of the epochs of training every trial fully
+Expect:   not measured yet; the aim is at most half of the epochs of training every trial fully
 Takes:    half an hour a seed on two CPU cores; what is done is kept in --storage, and is gone on with
 """
 

@@ -3,7 +3,7 @@
 Every trial reports a made-up curve at once, through the driver, records, study and tracking of real ones.
 
 Run:      python -m tests.benchmarks.search_scaling
-Expect:   seconds a trial, memory of the driver and bytes of MLflow's database grow no worse than linearly
+Expect:   not measured whole yet; the aim is growth no worse than linear in time, memory and bytes
 Takes:    about ten minutes on two CPU cores
 """
 
@@ -55,7 +55,7 @@ def simulated_trial(config: Mapping[str, Any], *, setup: TrialSetup) -> None:
     for epoch in range(1, setup.search.epochs + 1):
         score = quality * epoch / setup.search.epochs
         metrics = {"full/top1": score, "base/top1": score, "score": score, "train/loss": 1.0, "epoch_s": 0.0}
-        history = (*history, EpochReport(epoch, time.time_ns() // 10**6, metrics))
+        history = (*history, EpochReport(epoch, metrics, time.time_ns() // 10**6))
         tune.report(tune_result(history))
 
 

@@ -8,7 +8,7 @@ from pipeline.config import load_job, parse_job, presets
 from pipeline.errors import RequestError
 from pipeline.networks import AdaptiveDepthNetwork
 from pipeline.networks.profiles import StageSize, resolve_split
-from pipeline.preflight import load_space_for
+from pipeline.search.fitting import load_space_for
 from search_spaces import load_space, shipped_spaces
 
 BLOCKS = (3, 4, 6, 3)

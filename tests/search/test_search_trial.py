@@ -2,14 +2,17 @@
 
 import functools
 import importlib.util
+import os
 from pathlib import Path
 
 import pytest
 from ray import tune
 from ray.tune import RunConfig
 
+from pipeline.search.observer import GuardedObserver
 from pipeline.search.record import TrialRecord, history_from_json
 from pipeline.search.trial import FAILURE, HISTORY, TRIAL_RESOURCES, TrialSetup, run_name, run_trial
+from pipeline.search.watcher import TrialWatcher
 from pipeline.storage import StoragePath
 from pipeline.training.worker import SCORE
 
@@ -62,3 +65,31 @@ def test_a_trial_that_diverges_is_told_as_failed_with_its_cause(run):
     assert metrics[FAILURE].startswith("the training loss must stay finite, got nan in epoch 1, step 2 of")
     assert metrics[SCORE] == 0.0
     assert history_from_json(metrics[HISTORY]) == ()
+
+
+def raise_an_error(_config):
+    raise OSError("the disk is full")
+
+
+def die(_config):
+    os._exit(1)
+
+
+@pytest.mark.parametrize(
+    ("broken", "cause"),
+    [(raise_an_error, "OSError: the disk is full"), (die, "The actor died unexpectedly")],
+)
+def test_a_trial_whose_process_breaks_is_recorded_with_its_cause(ray_cluster, tmp_path, broken, cause):  # noqa: ARG001
+    job = sweep.tiny_job(tmp_path)
+    folder = StoragePath.local(tmp_path)
+    watcher = TrialWatcher(
+        TrialSetup(job, job.search, folder / "data.npz", folder), GuardedObserver(sweep.Diary())
+    )
+    tune.Tuner(
+        tune.with_resources(broken, TRIAL_RESOURCES),
+        param_space={"number": 0, "values": {}},
+        run_config=RunConfig(name="broken", storage_path=str(tmp_path), callbacks=[watcher]),
+    ).fit()
+    (record,) = watcher.ended()
+    assert record.outcome == "failed"
+    assert record.cause.startswith(cause)

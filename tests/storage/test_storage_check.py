@@ -30,10 +30,17 @@ def test_a_location_that_holds_credentials_is_refused_without_showing_them(s3):
     assert "very-secret" not in problem
 
 
-def test_a_store_that_takes_every_write_is_refused(s3, prefix, store):
-    store.faults.ignores_conditions = True
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("HTTP_IF_NONE_MATCH", "must write an object only where there is none when asked so (IfNoneMatch)"),
+        ("HTTP_IF_MATCH", "must write an object only as it was read when asked so (IfMatch)"),
+    ],
+)
+def test_a_store_that_writes_whatever_the_condition_is_refused(s3, prefix, store, header, message):
+    store.faults.ignored_header = header
     (problem,) = check_storage(prefix, s3)
-    assert "must refuse to write an object that is there" in problem
+    assert message in problem
 
 
 def test_a_store_that_never_answers_is_said(monkeypatch):

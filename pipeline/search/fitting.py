@@ -1,0 +1,109 @@
+"""Whether a search fits its job: the space on the backbone, the budget, the search that it begins with.
+
+Nothing is trained for it; networks are built without weights.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pipeline.config import Job, SearchConfig
+from pipeline.errors import RequestError
+from pipeline.networks import AdaptiveDepthNetwork
+from pipeline.networks.profiles import StageSize
+from pipeline.survey import explain
+from pipeline.training.plan import objective_of, shape_of, stage_sizes
+from search_spaces import SearchSpace, load_space
+from search_spaces.keys import BACKBONE, SPLIT
+
+from .former import former_trials
+
+
+def search_problems(job: Job, search: SearchConfig, network: AdaptiveDepthNetwork) -> list[str]:
+    """Return everything that keeps a job's search from starting.
+
+    Args:
+        job: With its own settings.
+        search: Its search section.
+        network: Of the job, without weights.
+    """
+    stages = stage_sizes(network)
+    try:
+        space = load_space_for(job, search.space)
+        problems = space.check(job, stages) or _budget_problems(job, search, space, stages)
+        if not problems:
+            former_trials(job, search, space, stages)
+    except RequestError as error:
+        return list(error.problems)
+    return problems
+
+
+def _budget_problems(
+    job: Job, search: SearchConfig, space: SearchSpace, stages: Sequence[StageSize]
+) -> list[str]:
+    """Return a message if no design of a space can meet the budget, or the first one does not."""
+    excess = []
+    for name, its_stages in (space.variants or {job.backbone.name: stages}).items():
+        smallest = {SPLIT: [stage.min_mandatory for stage in its_stages]} if SPLIT in space.ranges else {}
+        excess.append(dropped_because(job, {BACKBONE: name, **smallest}))
+    if all(excess):
+        return [
+            f"a budget must be within reach, of the smallest design {excess[0]}; raise it, or shrink "
+            "the backbone"
+        ]
+    own = dropped_because(job, {})
+    if own is None or not search.paper_first:
+        return []
+    return [
+        f"the search starts from the job's own design, {own}; raise the budget, lower the split, or write "
+        "search.paper_first: false"
+    ]
+
+
+def load_space_for(job: Job, name_or_path: str) -> SearchSpace:
+    """Read a search space; where it draws backbones, with the stages of each.
+
+    Raises:
+        RequestError: If there is no such space, or it draws backbones that cannot be built as the job says or
+            compared by its objective.
+    """
+    space = load_space(name_or_path)
+    if not space.backbones:
+        return space
+    problems = [] if job.search is None else _comparison_problems(job, job.search)
+    variants = {}
+    for name in space.backbones:
+        try:
+            variants[name] = stage_sizes(shape_of(job.override({BACKBONE: name, SPLIT: "paper"})))
+        except ValueError as error:
+            problems.append(f"space {name_or_path!r}: backbone.name: {name}: {explain(error)}")
+    if problems:
+        raise RequestError(problems)
+    return replace(space, variants=variants)
+
+
+def _comparison_problems(job: Job, search: SearchConfig) -> list[str]:
+    """Return why different backbones cannot be told apart by a job's search."""
+    problems = []
+    if search.objective == "hypervolume":
+        problems.append(
+            "backbones cannot be compared by objective: hypervolume, whose costs are relative to each "
+            "backbone's own; write budget, full_accuracy or base_accuracy"
+        )
+    if job.backbone.pretrained is not False:
+        problems.append(
+            "a search over backbones starts from new weights, got backbone.pretrained: "
+            f"{job.backbone.pretrained}; leave it out, or search one backbone"
+        )
+    return problems
+
+
+def dropped_because(job: Job, design: Mapping[str, Any]) -> str | None:
+    """Return why no profile of a design meets the budget of a search, None if one does; trains nothing."""
+    objective = objective_of(job)
+    if objective.name != "budget":
+        return None
+    network = shape_of(job.override(design))
+    _, cheapest = network.extremes
+    excess = objective.excess(network, cheapest)
+    return f"its cheapest depth needs {excess}" if excess else None
