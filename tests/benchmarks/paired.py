@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -115,6 +116,8 @@ def _seconds(call: Callable[[], object]) -> tuple[float, float]:
     """Return how long a call takes, and how many CPU seconds this process spends on it."""
     start_s, start_cpu_s = time.perf_counter(), time.process_time()
     call()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter() - start_s, time.process_time() - start_cpu_s
 
 
@@ -188,7 +191,8 @@ def machine() -> str:
     model = names[0].partition(":")[2].strip() if names else platform.processor()
     policy = os.environ.get("OMP_WAIT_POLICY")
     waiting = f", OMP_WAIT_POLICY={policy}" if policy else ""
-    return f"{len(os.sched_getaffinity(0))} CPU cores ({model}){waiting}"
+    gpu = f", one {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{len(os.sched_getaffinity(0))} CPU cores ({model}){waiting}{gpu}"
 
 
 def current_commit() -> str:

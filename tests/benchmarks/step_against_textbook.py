@@ -18,7 +18,7 @@ from torch.nn import functional
 from pipeline.networks import AdaptiveDepthNetwork
 
 from .paired import ROUNDS, Comparison, compare, publish
-from .training_step import CASES, IMAGE_SIZE, PRECISIONS, OurStep, StepCase, random_batch
+from .training_step import BATCH_SIZE, CASES, IMAGE_SIZE, PRECISIONS, OurStep, StepCase, random_batch
 
 COMMAND = "python -m tests.benchmarks.step_against_textbook"
 
@@ -68,7 +68,8 @@ def main() -> None:
     """Measure all cases and publish them."""
     comparisons = [comparison for case in CASES for comparison in measure(case)]
     notes = [
-        f"One step on 16 images of {IMAGE_SIZE} pixels, threads: {torch.get_num_threads()}, {ROUNDS} rounds."
+        f"One step on {BATCH_SIZE} images of {IMAGE_SIZE} pixels, threads: {torch.get_num_threads()}, "
+        f"{ROUNDS} rounds."
     ]
     publish("Training step against the textbook", COMMAND, comparisons, notes)
 

@@ -23,7 +23,17 @@ from pipeline.training.distillation import distillation_loss
 from pipeline.training.optimisation import build_optimizer
 
 from .paired import ROUNDS, Comparison, compare, publish
-from .training_step import CASES, CPU, IMAGE_SIZE, NUM_CLASSES, PRECISIONS, OurStep, StepCase, random_batch
+from .training_step import (
+    BATCH_SIZE,
+    CASES,
+    DEVICE,
+    IMAGE_SIZE,
+    NUM_CLASSES,
+    PRECISIONS,
+    OurStep,
+    StepCase,
+    random_batch,
+)
 
 COMMAND = "python -m tests.benchmarks.step_against_two_networks"
 
@@ -52,7 +62,7 @@ class PlainStep:
     def __call__(self, images: Tensor) -> None:
         """Take one step on images in any layout."""
         images = images.to(memory_format=self._layout)
-        with autocast(CPU, self._precision):
+        with autocast(DEVICE, self._precision):
             loss = self._loss(self._network(images).float())
         loss.backward()
         self._optimizer.step()
@@ -66,7 +76,7 @@ def two_steps(case: StepCase, recipe: TrainingConfig, labels_B: Tensor) -> tuple
     """
     network = case.network()
     layout = memory_format(network)
-    teacher_BK = torch.randn(len(labels_B), NUM_CLASSES)
+    teacher_BK = torch.randn(len(labels_B), NUM_CLASSES, device=DEVICE)
     losses: dict[str, Loss] = {
         "full": lambda logits_BK: functional.cross_entropy(logits_BK, labels_B),
         "base": lambda logits_BK: distillation_loss(logits_BK, teacher_BK, temperature=1.0).mean(),
@@ -96,7 +106,8 @@ def main() -> None:
     """Measure all cases and publish them."""
     comparisons = [comparison for case in CASES for comparison in measure(case)]
     notes = [
-        f"One step on 16 images of {IMAGE_SIZE} pixels, threads: {torch.get_num_threads()}, {ROUNDS} rounds."
+        f"One step on {BATCH_SIZE} images of {IMAGE_SIZE} pixels, threads: {torch.get_num_threads()}, "
+        f"{ROUNDS} rounds."
     ]
     publish("Training step against two separate networks", COMMAND, comparisons, notes)
 

@@ -25,7 +25,7 @@ from pipeline.recipe import TrainingConfig
 from pipeline.training.optimisation import build_optimizer
 
 from .paired import publish
-from .training_step import CASES, CPU, IMAGE_SIZE, PRECISIONS, RESNET50, VIT_SMALL, OurStep, random_batch
+from .training_step import CASES, DEVICE, IMAGE_SIZE, PRECISIONS, RESNET50, VIT_SMALL, OurStep, random_batch
 
 COMMAND = "python -m tests.benchmarks.step_memory"
 WAYS = ("joint", "sequential", "joint recomputed", "sequential recomputed", "super-net alone")
@@ -45,7 +45,7 @@ def plain_step(network: AdaptiveDepthNetwork, recipe: TrainingConfig) -> Step:
     optimizer = build_optimizer(network, recipe)
 
     def step(images: Tensor, labels_B: Tensor) -> None:
-        with autocast(CPU, recipe.precision):
+        with autocast(DEVICE, recipe.precision):
             logits_BK = network(images.to(memory_format=layout)).float()
             loss = functional.cross_entropy(logits_BK, labels_B)
         loss.backward()

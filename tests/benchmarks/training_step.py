@@ -21,9 +21,9 @@ from pipeline.training.optimisation import build_criterion, build_optimizer
 from pipeline.training.step import SelfDistillation
 from pipeline.training.update import Updater
 
-CPU = torch.device("cpu")
-IMAGE_SIZE = 128
-BATCH_SIZE = 16
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+IMAGE_SIZE, BATCH_SIZE = (224, 128) if DEVICE.type == "cuda" else (128, 16)
+"""Large enough that a step of either kind of device is computing, not starting."""
 NUM_CLASSES = 1000
 PRECISIONS = ("float32", "bf16")
 
@@ -45,7 +45,9 @@ class StepCase:
     def network(self) -> AdaptiveDepthNetwork:
         """Build the network in training mode, with the same new weights at every call."""
         torch.manual_seed(0)
-        return NetworkDescription(self.backbone, NUM_CLASSES, image_size=IMAGE_SIZE).build().train()
+        return (
+            NetworkDescription(self.backbone, NUM_CLASSES, image_size=IMAGE_SIZE).build().to(DEVICE).train()
+        )
 
     def recipe(self, precision: str = "float32", **settings: Any) -> TrainingConfig:
         """Return training settings; the learning rate is small, for labels that mean nothing."""
@@ -62,7 +64,8 @@ def random_batch(batch_size: int = BATCH_SIZE) -> tuple[Tensor, Tensor]:
     """Return images of noise, shape (B, 3, IMAGE_SIZE, IMAGE_SIZE), and labels, shape (B,)."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(batch_size, 3, IMAGE_SIZE, IMAGE_SIZE, generator=generator)
-    return images, torch.randint(NUM_CLASSES, (batch_size,), generator=generator)
+    labels_B = torch.randint(NUM_CLASSES, (batch_size,), generator=generator)
+    return images.to(DEVICE), labels_B.to(DEVICE)
 
 
 class OurStep:
@@ -80,7 +83,8 @@ class OurStep:
         recipe: TrainingConfig,
         wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
     ) -> None:
-        keep_freed_memory()
+        if DEVICE.type == "cpu":
+            keep_freed_memory()
         self._layout = memory_format(network)
         network.to(memory_format=self._layout)
         _, base = network.extremes
@@ -89,7 +93,7 @@ class OurStep:
         step = SelfDistillation(network, rule, build_criterion(recipe, is_smoothed=False))
         self.module = wrap(step)
         self._updater = Updater(
-            self.module, step, build_optimizer(network, recipe), recipe, device=CPU, world_size=1
+            self.module, step, build_optimizer(network, recipe), recipe, device=DEVICE, world_size=1
         )
 
     def __call__(self, images: Tensor, labels_B: Tensor) -> Tensor:
