@@ -29,6 +29,7 @@ from search_spaces import SearchSpace
 
 from .fitting import dropped_because, load_space_for
 from .former import former_trials
+from .halving import Halving
 from .observer import GuardedObserver, TrialObserver
 from .record import TrialRecord
 from .result import SearchResult, TrialResult
@@ -75,7 +76,8 @@ def run_search(
     setup = TrialSetup(job=job, search=search, data=folder / "data.npz", folder=folder, weights=weights)
     stored = folder / "result.json"
     forget_failures(setup)
-    watcher = TrialWatcher(setup, GuardedObserver(observer))
+    halving = open_halving(setup)
+    watcher = TrialWatcher(setup, GuardedObserver(observer), halving)
     watcher.tell_again()
     if stored.exists():
         return SearchResult.from_json(stored.read_text())
@@ -83,16 +85,21 @@ def run_search(
     part = load_data_plan(data).take(search.data_fraction, seed=job.seed)
     with setup.data.writing() as path:
         part.save(path)
-    study = open_study(setup, space, stages)
+    study = open_study(setup, space, stages, rungs=halving.rungs if halving else ())
     searcher = StudySearcher(
         study,
         trials=search.trials,
-        ended={record.number for record in watcher.ended()},
+        records=watcher.records,
+        halving=halving,
         gives_up=lambda: has_failed(watcher.records.values(), search),
     )
-    run_trials(setup, watcher, searcher, make_scheduler(search, watcher.ended()))
+    run_trials(setup, watcher, searcher, make_scheduler(search, watcher.ended(), halving))
+    watcher.settle()
+    study.reconcile(watcher.ended())
     ended = collect(watcher.records.values(), search)
-    result = SearchResult.of(ended, importance=study.importance(), num_dropped=study.num_dropped())
+    result = SearchResult.of(
+        ended, importance=study.importance(watcher.ended()), num_dropped=study.num_dropped()
+    )
     if search.repeats and result.best.number:
         result = replace(result, repeats=run_repeats(setup, watcher, result))
     stored.write_text(result.to_json())
@@ -135,7 +142,24 @@ def has_failed(records: Iterable[TrialRecord], search: SearchConfig) -> bool:
     return num_failed > search.max_failed * search.trials or num_failed == search.trials
 
 
-def open_study(setup: TrialSetup, space: SearchSpace, stages: Sequence[StageSize]) -> Study:
+def open_halving(setup: TrialSetup) -> Halving | None:
+    """Return which trials go beyond which epoch, as their records say; None with another scheduler.
+
+    The job's own design always goes on: it is what the winner is compared with.
+    """
+    search = setup.search
+    if search.scheduler != "asha":
+        return None
+    halving = Halving(trials=search.trials, epochs=search.epochs, exempt=[0] if search.paper_first else [])
+    for record in setup.records.load_all():
+        if record.number < search.trials:
+            halving.learn(record)
+    return halving
+
+
+def open_study(
+    setup: TrialSetup, space: SearchSpace, stages: Sequence[StageSize], *, rungs: Sequence[int]
+) -> Study:
     """Return the study of a sweep, which knows all its records."""
     job, search = setup.job, setup.search
     study = Study(
@@ -150,6 +174,7 @@ def open_study(setup: TrialSetup, space: SearchSpace, stages: Sequence[StageSize
         storage=optuna.storages.RDBStorage(search.study or study_url(setup.folder)),
         name=study_name(setup.folder, job.name),
         concurrency=max_concurrent_trials(job),
+        rungs=rungs,
     )
     study.learn(former_trials(job, search, space, stages))
     study.reconcile(setup.records.load_all())

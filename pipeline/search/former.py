@@ -21,11 +21,17 @@ COMPARED = ("objective", "max_gmacs", "max_mparams", "epochs", "data_fraction")
 
 @dataclass(frozen=True)
 class FormerTrial:
-    """A trial of another search; `name` is `JOB/TRIAL_ID`."""
+    """A trial of another search.
+
+    Attributes:
+        name: `JOB/TRIAL_ID`.
+        point: Its design.
+        scores: The best so far after every epoch.
+    """
 
     name: str
     point: Mapping[str, Any]
-    score: float
+    scores: Sequence[float]
 
 
 def former_trials(
@@ -58,7 +64,8 @@ def former_trials(
             point = space.point(design, stages)
         except ValueError:
             continue
-        found.append(FormerTrial(f"{former.name}/{trial.trial_id}", point, trial.score))
+        scores = trial.scores or (trial.score,)
+        found.append(FormerTrial(f"{former.name}/{trial.trial_id}", point, scores))
     return found
 
 

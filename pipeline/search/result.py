@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.errors import JobError
 
 from .record import Outcome, TrialRecord
-from .score import FAILED_SCORE, best_epoch, score_so_far
+from .score import FAILED_SCORE, best_epoch, curve_of, score_so_far
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class TrialResult:
         cause: Why it failed.
         metrics: Of the best epoch; none if there is no sound epoch.
         train_s: Seconds of all its epochs, in which its workers were busy.
+        scores: The best so far after every epoch.
     """
 
     trial_id: str
@@ -38,6 +39,7 @@ class TrialResult:
     cause: str | None
     metrics: Mapping[str, float]
     train_s: float
+    scores: tuple[float, ...] = ()
 
     @classmethod
     def from_record(cls, record: TrialRecord) -> "TrialResult":
@@ -54,6 +56,7 @@ class TrialResult:
             cause=record.cause,
             metrics=best.metrics if best else {},
             train_s=sum(report.metrics["epoch_s"] for report in record.history),
+            scores=curve_of(record, epochs=len(record.history)),
         )
 
 
@@ -122,6 +125,7 @@ class SearchResult:
         """Return the result that `to_json` wrote."""
         data = json.loads(text)
         trials, repeats = (
-            [TrialResult(**trial) for trial in data.pop(name)] for name in ("trials", "repeats")
+            [TrialResult(**trial | {"scores": tuple(trial.get("scores", ()))}) for trial in data.pop(name)]
+            for name in ("trials", "repeats")
         )
         return cls.of(trials, repeats=repeats, **data)

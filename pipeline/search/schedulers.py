@@ -1,4 +1,4 @@
-"""Which trials are stopped early: Ray Tune's schedulers, told again what earlier commands saw."""
+"""Ray Tune's schedulers, told again what earlier commands saw; `asha` is in `halving`."""
 
 import math
 from collections.abc import Iterable
@@ -10,11 +10,9 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianSt
 from pipeline.config import SearchConfig
 from pipeline.training.worker import SCORE
 
+from .halving import REDUCTION_FACTOR, Halving, HalvingScheduler
 from .record import TrialRecord
 from .trial import EPOCH, tune_result
-
-REDUCTION_FACTOR = 2
-"""The better half goes on at epochs 1, 2, 4 and so on; chosen for sweeps of about ten trials."""
 
 NUM_BRACKETS = 3
 """Of Hyperband: a third each of the trials may be stopped from epoch 1, 2 and 4 on; chosen."""
@@ -23,13 +21,18 @@ MEDIAN_NEEDS = 3
 """Trials that must have come as far before the median stops any; Ray's default."""
 
 
-def make_scheduler(search: SearchConfig, ended: Iterable[TrialRecord]) -> TrialScheduler:
+def make_scheduler(
+    search: SearchConfig, ended: Iterable[TrialRecord], halving: Halving | None
+) -> TrialScheduler:
     """Return the scheduler of a sweep, which knows what trials that ended reported.
 
     Args:
         search: Which one, and the epochs of a trial.
         ended: Of earlier commands. Trials that go on report their epochs themselves.
+        halving: Of `asha`, which knows them already.
     """
+    if halving is not None:
+        return HalvingScheduler(halving)
     scheduler = _make(search)
     for record in ended:
         trial = Trial("ended", stub=True, trial_id=record.trial_id)
@@ -45,8 +48,6 @@ def _make(search: SearchConfig) -> TrialScheduler:
     # One more than there are, so that the last epoch of a good trial does not count as stopped.
     max_epochs = search.epochs + 1
     match search.scheduler:
-        case "asha":
-            return AsyncHyperBandScheduler(**what, max_t=max_epochs, reduction_factor=REDUCTION_FACTOR)
         case "hyperband":
             return AsyncHyperBandScheduler(
                 **what, max_t=max_epochs, reduction_factor=REDUCTION_FACTOR, brackets=NUM_BRACKETS
@@ -56,5 +57,5 @@ def _make(search: SearchConfig) -> TrialScheduler:
             return MedianStoppingRule(
                 **what, grace_period=1, min_samples_required=MEDIAN_NEEDS, min_time_slice=math.inf
             )
-        case "none":
+        case _:
             return FIFOScheduler()

@@ -5,11 +5,15 @@ that is the checkpoint that a training keeps.
 """
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from pipeline.training.checkpoint import EpochReport, History
 from pipeline.training.worker import SCORE
 
-from .record import Outcome
+from .record import Outcome, TrialRecord
+
+Key = TypeVar("Key")
 
 FAILED_SCORE = 0.0
 """Score of a trial that broke or diverged: the worst there is, and a number, which the sampler needs."""
@@ -19,6 +23,41 @@ def score_so_far(history: History) -> float:
     """Return the best score of a trial, in [0, 1]; 0 if its last epoch diverged."""
     best = best_epoch(history)
     return best.metrics[SCORE] if best and divergence(history) is None else FAILED_SCORE
+
+
+def curve_of(record: TrialRecord, *, epochs: int) -> tuple[float, ...]:
+    """Return the best score of a trial so far after each of its epochs; the worst for all if it failed.
+
+    Args:
+        record: Of a trial.
+        epochs: Those of a trial that is never stopped early.
+    """
+    if record.outcome == "failed":
+        return (FAILED_SCORE,) * epochs
+    return tuple(score_so_far(record.history[:epoch]) for epoch in range(1, len(record.history) + 1))
+
+
+def comparable_scores(
+    curves: Mapping[Key, Sequence[float]], rungs: Sequence[int], *, at_least: int
+) -> dict[Key, float]:
+    """Return what trials reached by the same epoch.
+
+    Trials that halving has cut differ in length, and the longer ones would look better for that alone.
+
+    Args:
+        curves: Best score so far after every epoch, by trial; none is empty.
+        rungs: Epochs after which trials were cut, the first first; where there are none, trials are compared
+            by the end of their curves.
+        at_least: So many trials must have come to a rung, or an earlier one is taken; the first at any rate.
+
+    Source: Falkner et al. 2018, arXiv:1807.01774 (BOHB): the largest budget with enough observations counts.
+    """
+    if not rungs:
+        return {key: curve[-1] for key, curve in curves.items()}
+    reached = {rung: {key: c[rung - 1] for key, c in curves.items() if len(c) >= rung} for rung in rungs}
+    return next(
+        (reached[rung] for rung in reversed(rungs) if len(reached[rung]) >= at_least), reached[rungs[0]]
+    )
 
 
 def best_epoch(history: History) -> EpochReport | None:

@@ -1,19 +1,19 @@
 """The sampler's memory: an Optuna study that outlives its command.
 
-A trial is asked for by the driver, and what it brought is told when it ends. The records of trials are the
-truth; a study that lacks one, because a kill came between or its file is gone, is told from them.
+The records of trials are the truth; a study that lacks one, because a kill came between or its file is gone,
+is told from them.
 """
 
 import json
 import logging
 import secrets
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from pipeline.config import SearchConfig
@@ -22,8 +22,9 @@ from pipeline.storage import StoragePath
 from pipeline.training.worker import SCORE
 
 from .former import FormerTrial
+from .halving import Halving
 from .record import TrialRecord
-from .score import FAILED_SCORE, score_so_far
+from .score import FAILED_SCORE, comparable_scores, curve_of, score_so_far
 from .trial_job import trial_seed
 
 NUMBER, DROPPED, FORMER = "number", "dropped", "former"
@@ -65,6 +66,9 @@ class Designs:
 class Study:
     """The designs of one sweep, in the order of their numbers.
 
+    It is kept in Optuna's storage. A sampler sees a copy in memory, because what a trial reached there can
+    change while it runs.
+
     Args:
         search: Which sampler, and how many trials.
         seed: Of the job; each design is drawn with a seed of its own, so a sweep that goes on draws what it
@@ -74,6 +78,7 @@ class Study:
         storage: Of Optuna.
         name: In that storage.
         concurrency: How many trials run at the same time.
+        rungs: Epochs after which trials are cut by halving; without it none.
     """
 
     def __init__(
@@ -86,111 +91,160 @@ class Study:
         storage: optuna.storages.BaseStorage,
         name: str,
         concurrency: int,
+        rungs: Sequence[int] = (),
     ) -> None:
         self._search = search
         self._seed = seed
         self._designs = designs
         self._first = first
         self._concurrency = concurrency
+        self._rungs = rungs
+        self._former: dict[str, Sequence[float]] = {}
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.optuna = optuna.create_study(
             storage=storage, study_name=name, direction="maximize", load_if_exists=True
         )
+        # Only this process writes to the study, so this list is the study without asking a database.
+        self._trials = self.optuna.get_trials()
 
     def learn(self, former: Sequence[FormerTrial]) -> None:
-        """Tell what trials of another search reached, once."""
-        known = {trial.user_attrs.get(FORMER) for trial in self.optuna.get_trials(deepcopy=False)}
+        """Take in what trials of another search reached."""
+        known = {trial.user_attrs.get(FORMER) for trial in self._trials}
         for trial in former:
+            self._former[trial.name] = trial.scores
             if trial.name not in known:
-                self._add(trial.point, {FORMER: trial.name}, trial.score)
+                self._add(self._trial_at(trial.point, {FORMER: trial.name}, value=trial.scores[-1]))
 
-    def reconcile(self, records: Sequence[TrialRecord]) -> None:
-        """Tell everything that these records hold and the study does not."""
-        known = {}
-        for trial in self.optuna.get_trials(deepcopy=False):
-            if NUMBER in trial.user_attrs:
-                known[trial.user_attrs[NUMBER]] = trial
-            elif trial.state == TrialState.RUNNING:  # a kill came before it had a number
-                self.optuna.tell(trial.number, state=TrialState.FAIL)
+    def reconcile(self, records: Iterable[TrialRecord]) -> None:
+        """Tell the storage everything that these records hold and it does not."""
+        known = {trial.user_attrs.get(NUMBER): trial for trial in self._trials}
         for record in records:
             told = known.get(record.number)
+            value = None if record.outcome is None else value_of(record)
             if told is None:
-                value = None if record.outcome is None else value_of(record)
-                self._add(self._designs.point(record.values), {NUMBER: record.number}, value)
-            elif record.outcome is not None and not told.state.is_finished():
-                self.optuna.tell(told.number, value_of(record))
+                point = self._designs.point(record.values)
+                self._add(self._trial_at(point, {NUMBER: record.number}, value=value))
+            elif value is not None and not told.state.is_finished():
+                self.optuna.tell(told.number, value)
+                told.state, told.value = TrialState.COMPLETE, value
 
     def drawn(self) -> dict[int, Design]:
         """Return all designs so far, by number."""
         return {
             trial.user_attrs[NUMBER]: self._designs.draw(optuna.trial.FixedTrial(trial.params))
-            for trial in self.optuna.get_trials(deepcopy=False)
+            for trial in self._trials
             if NUMBER in trial.user_attrs
         }
 
-    def draw(self, number: int) -> dict[str, Any]:
+    def draw(self, number: int, records: Iterable[TrialRecord] = ()) -> dict[str, Any]:
         """Draw the design with a number.
+
+        Args:
+            number: Of the design.
+            records: Of all trials so far.
 
         Raises:
             JobError: If a thousand designs in a row have an obstacle.
         """
-        # Seeded by the number, so that a kill changes nothing.
-        self.optuna.sampler = make_sampler(
-            self._search, seed=trial_seed(self._seed, number), is_concurrent=self._concurrency > 1
+        copy = self._copy(
+            records,
+            at_least=num_startup_trials(self._search),
+            # Seeded by the number, so that a kill changes nothing.
+            sampler=make_sampler(
+                self._search, seed=trial_seed(self._seed, number), is_concurrent=self._concurrency > 1
+            ),
         )
-        waiting = self.optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        if number < len(self._first) and not waiting:
-            self.optuna.enqueue_trial(self._designs.point(self._first[number]))
+        if number < len(self._first):
+            copy.enqueue_trial(self._designs.point(self._first[number]))
         for _ in range(MAX_DROPPED):
-            trial = self.optuna.ask()
+            trial = copy.ask()
             design = self._designs.draw(trial)
             obstacle = self._designs.obstacle(design)
             if obstacle is None:
-                trial.set_user_attr(NUMBER, number)
+                self._add(self._trial_at(trial.params, {NUMBER: number}))
                 return design
-            trial.set_user_attr(DROPPED, obstacle)
-            self.optuna.tell(trial, state=TrialState.PRUNED)
+            copy.tell(trial, state=TrialState.PRUNED)
+            self._add(self._trial_at(trial.params, {DROPPED: obstacle}, state=TrialState.PRUNED))
         raise JobError(
             f"a search needs designs that can be trained, {MAX_DROPPED} in a row were dropped, the last "
             f"because {obstacle}; raise the budget, or narrow the space to cheaper designs"
         )
 
-    def tell(self, number: int, value: float) -> None:
-        """Tell what the design with a number reached; once is enough."""
-        for trial in self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if trial.user_attrs.get(NUMBER) == number:
-                self.optuna.tell(trial.number, value)
-
-    def importance(self) -> dict[str, float]:
+    def importance(self, records: Collection[TrialRecord]) -> dict[str, float]:
         """Return each parameter's share in how scores differ, the largest first; none of fewer than 4 trials.
 
-        Of parameters that every design has.
+        Of parameters that every design has; where trials were cut by halving, in how they differed at the
+        first cut, to which all of them came.
 
         Source: fANOVA, Hutter et al. 2014, as in Optuna.
         """
-        ended = self.optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        copy = self._copy(records, at_least=len(records) + len(self._former))
+        ended = copy.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if len(ended) < MIN_FOR_IMPORTANCE or len({trial.value for trial in ended}) == 1:
             return {}
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=self._seed)
-        return optuna.importance.get_param_importances(self.optuna, evaluator=evaluator)
+        return optuna.importance.get_param_importances(copy, evaluator=evaluator)
 
     def num_dropped(self) -> int:
         """Return how many designs had an obstacle."""
-        return sum(DROPPED in trial.user_attrs for trial in self.optuna.get_trials(deepcopy=False))
+        return sum(DROPPED in trial.user_attrs for trial in self._trials)
 
-    def _add(self, point: Mapping[str, Any], attributes: dict[str, Any], value: float | None) -> None:
-        """Add a trial that was not asked for here; without a value it is running."""
+    def _copy(
+        self,
+        records: Iterable[TrialRecord],
+        *,
+        at_least: int,
+        sampler: optuna.samplers.BaseSampler | None = None,
+    ) -> optuna.Study:
+        """Return the study as it is now, with scores that can be compared; see `comparable_scores`."""
+        curves: dict[Any, Sequence[float]] = dict(self._former)
+        for record in records:
+            if record.outcome is not None or (self._rungs and record.history):
+                curves[record.number] = curve_of(record, epochs=self._search.epochs) or (FAILED_SCORE,)
+        scores = comparable_scores(curves, self._rungs, at_least=at_least)
+        copy = optuna.create_study(direction="maximize", sampler=sampler)
+        for trial in self._trials:
+            score = scores.get(trial.user_attrs.get(NUMBER, trial.user_attrs.get(FORMER)))
+            if trial.state != TrialState.PRUNED:
+                state = TrialState.RUNNING if score is None else TrialState.COMPLETE
+                trial = _with(trial, state, score)
+            copy.add_trial(trial)
+        return copy
+
+    def _trial_at(
+        self,
+        point: Mapping[str, Any],
+        attributes: dict[str, Any],
+        *,
+        value: float | None = None,
+        state: TrialState | None = None,
+    ) -> FrozenTrial:
+        """Return a trial at a point; without a value or state it is running."""
         drawn = optuna.trial.FixedTrial(dict(point))
         self._designs.draw(drawn)
-        self.optuna.add_trial(
-            optuna.trial.create_trial(
-                state=TrialState.RUNNING if value is None else TrialState.COMPLETE,
-                value=value,
-                params=drawn.params,
-                distributions=drawn.distributions,
-                user_attrs=attributes,
-            )
+        return optuna.trial.create_trial(
+            state=state or (TrialState.RUNNING if value is None else TrialState.COMPLETE),
+            value=value,
+            params=drawn.params,
+            distributions=drawn.distributions,
+            user_attrs=attributes,
         )
+
+    def _add(self, trial: FrozenTrial) -> None:
+        self.optuna.add_trial(trial)
+        trial.number = len(self._trials)
+        self._trials.append(trial)
+
+
+def _with(trial: FrozenTrial, state: TrialState, value: float | None) -> FrozenTrial:
+    """Return a copy of a trial in another state."""
+    return optuna.trial.create_trial(
+        state=state,
+        value=value,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs=trial.user_attrs,
+    )
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]
@@ -199,49 +253,75 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     Ray stores a searcher by pickle. Nobody reads that one, so it is empty.
 
     Args:
-        study: With all records told.
-        trials: How many designs there are.
-        ended: Numbers of trials whose records say that they are over. The study may say so of others: it
-            hears of an end before the record does.
+        study: Which designs there are.
+        trials: How many there shall be.
+        records: Of all trials by number, as they are now.
+        halving: Says which trials wait, and which of these go on; None if none waits.
         gives_up: Asked before every design, whether there shall be no more.
     """
 
     def __init__(
-        self, study: Study, *, trials: int, ended: Collection[int], gives_up: Callable[[], bool]
+        self,
+        study: Study,
+        *,
+        trials: int,
+        records: Mapping[int, TrialRecord],
+        halving: Halving | None,
+        gives_up: Callable[[], bool],
     ) -> None:
         super().__init__(metric=SCORE, mode="max")
         self._study = study
+        self._records = records
+        self._halving = halving
         self._gives_up = gives_up
-        drawn = study.drawn()
-        self._waiting = {number: design for number, design in drawn.items() if number not in ended}
-        self._new = [number for number in range(trials) if number not in drawn]
-        self._numbers: dict[str, int] = {}
+        self._designs = study.drawn()
+        self._new = [number for number in range(trials) if number not in self._designs]
+        # A record may say that a trial is over before the study does.
+        self._cut_off = [number for number in sorted(self._designs) if self._was_running(number)]
+        self._running: set[str] = set()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Searcher, ()
 
     def suggest(self, trial_id: str) -> Any:  # noqa: ANN401
-        """Return the configuration of a trial: its number and its design."""
-        if self._gives_up() or not (self._waiting or self._new):
+        """Return a trial's configuration, its number and its design; None if one has to be waited for."""
+        if self._gives_up():
             return Searcher.FINISHED
-        if self._waiting:
-            number = min(self._waiting)
-            design = dict(self._waiting.pop(number))
-        else:
-            number = self._new.pop(0)
-            design = self._study.draw(number)
-        self._numbers[trial_id] = number
-        return {"number": number, "values": design}
+        number = self._next()
+        if number is None:
+            # What runs may make place for a trial that waits.
+            return None if self._halving and self._running else Searcher.FINISHED
+        if number not in self._designs:
+            self._study.reconcile(self._records.values())
+            self._designs[number] = self._study.draw(number, self._records.values())
+        self._running.add(trial_id)
+        return {"number": number, "values": dict(self._designs[number])}
 
     def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+        self,
+        trial_id: str,
+        result: dict[str, Any] | None = None,  # noqa: ARG002
+        error: bool = False,  # noqa: ARG002
     ) -> None:
-        """Tell the study; a trial that broke counts as the worst there is."""
-        is_sound = result is not None and not error
-        self._study.tell(self._numbers.pop(trial_id), result[SCORE] if is_sound and result else FAILED_SCORE)
+        """Hear that a trial has no process any more; what it reached is in its record."""
+        self._running.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Save nothing: the study is stored already."""
+
+    def _next(self) -> int | None:
+        if self._cut_off:
+            return self._cut_off.pop(0)
+        resumed = self._halving.resume() if self._halving else None
+        if resumed is not None:
+            return resumed
+        return self._new.pop(0) if self._new else None
+
+    def _was_running(self, number: int) -> bool:
+        record = self._records.get(number)
+        if record is None:
+            return True
+        return record.outcome is None and not (self._halving and self._halving.waits(number))
 
 
 class ListSearcher(Searcher):  # type: ignore[misc]
@@ -272,9 +352,14 @@ def value_of(record: TrialRecord) -> float:
     return FAILED_SCORE if record.outcome == "failed" else score_so_far(record.history)
 
 
+def num_startup_trials(search: SearchConfig) -> int:
+    """Return how many designs are drawn before the sampler has learnt enough."""
+    return min(MAX_STARTUP_TRIALS, max(2, search.trials // 3))
+
+
 def make_sampler(search: SearchConfig, *, seed: int, is_concurrent: bool) -> optuna.samplers.BaseSampler:
     """Return Optuna's sampler of that name."""
-    num_random = min(MAX_STARTUP_TRIALS, max(2, search.trials // 3))
+    num_random = num_startup_trials(search)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         match search.sampler:

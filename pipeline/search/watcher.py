@@ -5,6 +5,7 @@ from typing import Any
 
 from ray import tune
 
+from .halving import Halving
 from .observer import GuardedObserver
 from .record import Outcome, TrialRecord, history_from_json
 from .score import outcome_of
@@ -20,11 +21,13 @@ class TrialWatcher(tune.Callback):  # type: ignore[misc]
     Args:
         setup: Of the sweep.
         observer: Whom to tell.
+        halving: Says which trials that Tune has stopped only wait; None if none does.
     """
 
-    def __init__(self, setup: TrialSetup, observer: GuardedObserver) -> None:
+    def __init__(self, setup: TrialSetup, observer: GuardedObserver, halving: Halving | None = None) -> None:
         self._setup = setup
         self._observer = observer
+        self._halving = halving
         self.records = {record.number: record for record in setup.records.load_all()}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -74,12 +77,25 @@ class TrialWatcher(tune.Callback):  # type: ignore[misc]
         failure = trial.last_result.get(FAILURE)
         if failure:
             self._end(record, "failed", failure)
-        else:
+        elif not self._waits(record):
             self._end(record, *outcome_of(record.history, epochs=self._setup.search.epochs))
+        self.settle()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401, ARG002
         """Record the end of a trial whose processes died more often than Tune starts them again."""
         self._end(self.records[trial.config["number"]], "failed", last_failure(Path(trial.error_file)))
+        self.settle()
+
+    def settle(self) -> None:
+        """Record the end of trials that wait for a place and can have none any more."""
+        if self._halving is None:
+            return
+        for record in [record for record in self.records.values() if record.outcome is None]:
+            if self._halving.waits(record.number) and not self._halving.may_go_on(record.number):
+                self._end(record, "stopped", None)
+
+    def _waits(self, record: TrialRecord) -> bool:
+        return self._halving is not None and self._halving.may_go_on(record.number)
 
     def _end(self, record: TrialRecord, outcome: Outcome, cause: str | None) -> None:
         if record.outcome is None:

@@ -57,7 +57,7 @@ def test_trials_come_as_points_of_the_new_space_with_what_their_job_had(tmp_path
     )
     found = former(make_job(tmp_path, space=str(space), warm_start=finished))
     assert [one.name for one in found] == ["old/id0", "old/id1"]
-    assert [one.score for one in found] == [0.5, 0.6]
+    assert [list(one.scores) for one in found] == [[0.5], [0.6]]
     assert found[1].point == {
         "split/1_of_4": 1,
         "split/2_of_4": 2,

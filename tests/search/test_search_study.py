@@ -9,6 +9,7 @@ from ray.tune.search import Searcher
 from pipeline.config import SearchConfig
 from pipeline.errors import JobError
 from pipeline.search.former import FormerTrial
+from pipeline.search.halving import Halving
 from pipeline.search.record import TrialRecord
 from pipeline.search.study import DROPPED, Designs, Study, StudySearcher
 from pipeline.training.checkpoint import EpochReport
@@ -26,7 +27,7 @@ def quality(design):
     return 1 / (1 + math.log10(design["lr"] * 10) ** 2 + (design["depth"] - 4) ** 2)
 
 
-def open_study(storage, *, sampler="tpe", first=(), obstacle=lambda _design: None, concurrency=1):
+def open_study(storage, *, sampler="tpe", first=(), obstacle=lambda _design: None, concurrency=1, rungs=()):
     return Study(
         SearchConfig(space="any", epochs=1, trials=NUM_TRIALS, sampler=sampler),
         seed=3,
@@ -35,26 +36,43 @@ def open_study(storage, *, sampler="tpe", first=(), obstacle=lambda _design: Non
         storage=storage,
         name="a-sweep",
         concurrency=concurrency,
+        rungs=rungs,
     )
 
 
-def searcher_of(study, *, ended=(), gives_up=lambda: False):
-    return StudySearcher(study, trials=NUM_TRIALS, ended=ended, gives_up=gives_up)
+class Sweep:
+    """What a driver holds beside a study: records, and the searcher over both."""
+
+    def __init__(self, study, records=(), *, halving=None, gives_up=lambda: False):
+        self.study = study
+        self.records = {record.number: record for record in records}
+        study.reconcile(self.records.values())
+        self.searcher = StudySearcher(
+            study, trials=NUM_TRIALS, records=self.records, halving=halving, gives_up=gives_up
+        )
+
+    def end(self, trial_id, record):
+        """Let a trial end, as the watcher does."""
+        self.records[record.number] = record
+        self.searcher.on_trial_complete(trial_id)
+
+    def run(self, *, until=NUM_TRIALS):
+        """Run trials one at a time; returns their configurations."""
+        configs = []
+        while len(configs) < until:
+            config = self.searcher.suggest(f"t{len(configs)}")
+            if config == Searcher.FINISHED:
+                break
+            self.end(f"t{len(configs)}", record_of(config))
+            configs.append(config)
+        self.study.reconcile(self.records.values())
+        return configs
 
 
 def record_of(config, *, outcome="finished"):
     score = quality(config["values"])
     history = (EpochReport(epoch=1, timestamp_ms=1, metrics={"score": score, "train/loss": 1.0}),)
     return TrialRecord(f"id-{config['number']}", config["number"], 0, config["values"], history, outcome)
-
-
-def run_on(searcher, *, until=NUM_TRIALS):
-    """Run trials one at a time; returns their configurations."""
-    configs = []
-    while len(configs) < until and (config := searcher.suggest(f"t{len(configs)}")) != Searcher.FINISHED:
-        searcher.on_trial_complete(f"t{len(configs)}", {"score": quality(config["values"])})
-        configs.append(config)
-    return configs
 
 
 @pytest.fixture
@@ -64,9 +82,7 @@ def storage(tmp_path):
 
 @pytest.fixture(scope="module", params=SAMPLERS)
 def uninterrupted(request):
-    return request.param, run_on(
-        searcher_of(open_study(optuna.storages.InMemoryStorage(), sampler=request.param))
-    )
+    return request.param, Sweep(open_study(optuna.storages.InMemoryStorage(), sampler=request.param)).run()
 
 
 def test_every_number_gets_one_design(uninterrupted):
@@ -77,65 +93,93 @@ def test_every_number_gets_one_design(uninterrupted):
 @pytest.mark.parametrize("until", [0, 1, 4, NUM_TRIALS])
 def test_a_sweep_that_was_killed_goes_on_with_the_same_designs(uninterrupted, storage, until):
     sampler, configs = uninterrupted
-    before = run_on(searcher_of(open_study(storage, sampler=sampler)), until=until)
-    after = run_on(searcher_of(open_study(storage, sampler=sampler), ended=range(until)))
+    first = Sweep(open_study(storage, sampler=sampler))
+    before = first.run(until=until)
+    after = Sweep(open_study(storage, sampler=sampler), first.records.values()).run()
     assert before + after == configs
 
 
 @pytest.mark.parametrize("until", [1, 4])
 def test_a_study_that_was_lost_is_made_again_from_the_records(uninterrupted, storage, until):
     sampler, configs = uninterrupted
-    study = open_study(storage, sampler=sampler)
-    study.reconcile([record_of(config) for config in configs[:until]])
-    assert run_on(searcher_of(study, ended=range(until))) == configs[until:]
+    records = [record_of(config) for config in configs[:until]]
+    assert Sweep(open_study(storage, sampler=sampler), records).run() == configs[until:]
 
 
 def test_designs_that_have_not_ended_come_first(storage):
-    searcher = searcher_of(open_study(storage, concurrency=2))
-    running = [searcher.suggest(trial_id) for trial_id in "abc"]
-    searcher.on_trial_complete("b", {"score": 0.5})
-    again = searcher_of(open_study(storage, concurrency=2), ended={1})
-    assert [again.suggest(trial_id) for trial_id in "de"] == [running[0], running[2]]
-    assert again.suggest("f")["number"] == 3
+    sweep = Sweep(open_study(storage, concurrency=2))
+    running = [sweep.searcher.suggest(trial_id) for trial_id in "abc"]
+    sweep.end("b", record_of(running[1]))
+    again = Sweep(open_study(storage, concurrency=2), sweep.records.values())
+    assert [again.searcher.suggest(trial_id) for trial_id in "de"] == [running[0], running[2]]
+    assert again.searcher.suggest("f")["number"] == 3
 
 
 def test_a_trial_whose_end_the_study_did_not_hear_of_is_not_handed_out_again(storage):
-    config = searcher_of(open_study(storage)).suggest("a")
-    study = open_study(storage)
-    study.reconcile([record_of(config)])
-    assert searcher_of(study, ended={0}).suggest("b")["number"] == 1
-    assert study.optuna.trials[0].value == pytest.approx(quality(config["values"]))
+    config = Sweep(open_study(storage)).searcher.suggest("a")
+    sweep = Sweep(open_study(storage), [record_of(config)])
+    assert sweep.searcher.suggest("b")["number"] == 1
+    assert sweep.study.optuna.trials[0].value == pytest.approx(quality(config["values"]))
 
 
 def test_a_trial_whose_end_the_study_alone_heard_of_is_handed_out_again_and_told_once(storage):
-    (config,) = run_on(searcher_of(open_study(storage)), until=1)
-    study = open_study(storage)
-    study.reconcile([record_of(config, outcome=None)])
-    again = searcher_of(study)
-    assert again.suggest("b") == config
-    again.on_trial_complete("b", {"score": 0.9})
-    assert [trial.value for trial in study.optuna.trials] == [pytest.approx(quality(config["values"]))]
+    (config,) = Sweep(open_study(storage)).run(until=1)
+    sweep = Sweep(open_study(storage), [record_of(config, outcome=None)])
+    assert sweep.searcher.suggest("b") == config
+    sweep.end("b", record_of(config))
+    sweep.study.reconcile(sweep.records.values())
+    assert [trial.value for trial in sweep.study.optuna.trials] == [pytest.approx(quality(config["values"]))]
 
 
-def test_a_design_that_never_got_its_number_is_drawn_again(storage):
-    study = open_study(storage)
-    study.optuna.ask()
-    study.reconcile([])
-    assert searcher_of(study).suggest("a")["number"] == 0
-    assert study.optuna.trials[0].state == optuna.trial.TrialState.FAIL
+def test_trials_that_wait_come_back_when_they_have_a_place_and_are_not_taken_for_cut_off(storage):
+    def open_halving(records=()):
+        halving = Halving(trials=NUM_TRIALS, epochs=2)
+        for record in records:
+            halving.learn(record)
+        return halving
+
+    halving = open_halving()
+    sweep = Sweep(open_study(storage, rungs=halving.rungs), halving=halving)
+    config = sweep.searcher.suggest("a")
+    waiting = record_of(config, outcome=None)
+    assert not halving.report(waiting)
+    sweep.end("a", waiting)
+    records = [waiting]
+    halving = open_halving(records)
+    again = Sweep(open_study(storage, rungs=halving.rungs), records, halving=halving)
+    other = again.searcher.suggest("b")
+    assert other["number"] == 1
+    worse = TrialRecord("b", 1, 0, other["values"], (), None).with_history(
+        (EpochReport(epoch=1, timestamp_ms=1, metrics={"score": 0.0, "train/loss": 1.0}),)
+    )
+    assert not halving.report(worse)
+    again.end("b", worse)
+    assert again.searcher.suggest("c") == config
+
+
+def test_a_search_waits_for_what_runs_before_it_says_that_it_is_over(storage):
+    halving = Halving(trials=NUM_TRIALS, epochs=2)
+    sweep = Sweep(open_study(storage, rungs=halving.rungs, concurrency=NUM_TRIALS), halving=halving)
+    for number in range(NUM_TRIALS):
+        sweep.searcher.suggest(f"t{number}")
+    assert sweep.searcher.suggest("more") is None
+    for number in range(NUM_TRIALS):
+        sweep.searcher.on_trial_complete(f"t{number}")
+    assert sweep.searcher.suggest("more") == Searcher.FINISHED
 
 
 def test_the_first_designs_are_given_and_a_kill_among_them_loses_none(storage):
     first = [{"lr": 0.1, "depth": 4}, {"lr": 0.2, "depth": 5}, {"lr": 0.3, "depth": 6}]
-    run_on(searcher_of(open_study(storage, first=first)), until=1)
-    rest = run_on(searcher_of(open_study(storage, first=first), ended={0}))
+    sweep = Sweep(open_study(storage, first=first))
+    sweep.run(until=1)
+    rest = Sweep(open_study(storage, first=first), sweep.records.values()).run()
     assert [config["values"] for config in rest[:2]] == first[1:]
     assert len(rest) == NUM_TRIALS - 1
 
 
 def test_designs_with_an_obstacle_are_dropped_and_cost_no_trial(storage):
     study = open_study(storage, obstacle=lambda design: "too deep" if design["depth"] > 4 else None)
-    configs = run_on(searcher_of(study))
+    configs = Sweep(study).run()
     assert len(configs) == NUM_TRIALS
     assert max(config["values"]["depth"] for config in configs) <= 4
     dropped = [trial for trial in study.optuna.trials if DROPPED in trial.user_attrs]
@@ -154,34 +198,32 @@ def test_a_search_in_which_every_design_is_dropped_ends_with_the_reason():
 
 
 def test_a_search_that_gives_up_hands_out_no_more(storage):
-    searcher = searcher_of(open_study(storage), gives_up=lambda: True)
-    assert searcher.suggest("a") == Searcher.FINISHED
+    sweep = Sweep(open_study(storage), gives_up=lambda: True)
+    assert sweep.searcher.suggest("a") == Searcher.FINISHED
 
 
-@pytest.mark.parametrize(("result", "error"), [(None, True), ({"score": 0.9}, True)])
-def test_a_trial_that_broke_is_the_worst(storage, result, error):
-    study = open_study(storage)
-    searcher = searcher_of(study)
-    searcher.suggest("a")
-    searcher.on_trial_complete("a", result, error=error)
-    assert study.optuna.trials[0].value == 0.0
+def test_a_trial_that_broke_is_the_worst(storage):
+    sweep = Sweep(open_study(storage))
+    sweep.end("a", record_of(sweep.searcher.suggest("a"), outcome="failed"))
+    sweep.study.reconcile(sweep.records.values())
+    assert sweep.study.optuna.trials[0].value == 0.0
 
 
 def test_trials_of_another_search_are_known_to_the_sampler_once_and_get_no_number(storage):
-    former = [FormerTrial(f"old/{n}", {"lr": 0.1, "depth": n}, n / 10) for n in (1, 2, 3)]
+    former = [FormerTrial(f"old/{n}", {"lr": 0.1, "depth": n}, [n / 10]) for n in (1, 2, 3)]
     for _ in range(2):
         study = open_study(storage)
         study.learn(former)
     assert [trial.value for trial in study.optuna.trials] == [0.1, 0.2, 0.3]
-    assert searcher_of(study).suggest("a")["number"] == 0
+    assert Sweep(study).searcher.suggest("a")["number"] == 0
 
 
 def test_importance_names_what_moved_the_score(storage):
     study = open_study(storage)
-    assert study.importance() == {}
+    assert study.importance([]) == {}
     study.learn(
-        [FormerTrial(f"old/{n}", {"lr": 0.1 + n / 100, "depth": n % 4 + 1}, n % 4) for n in range(12)]
+        [FormerTrial(f"old/{n}", {"lr": 0.1 + n / 100, "depth": n % 4 + 1}, [n % 4]) for n in range(12)]
     )
-    importance = study.importance()
+    importance = study.importance([])
     assert next(iter(importance)) == "depth"
     assert sum(importance.values()) == pytest.approx(1.0)

@@ -70,9 +70,9 @@ def test_best_trial_has_the_highest_score(swept):
 
 
 def test_trials_train_at_most_the_epochs_of_the_search_and_fewer_only_when_stopped(swept):
-    ends = [(trial.epochs, trial.outcome) for trial in swept[0].trials]
-    assert len(ends) == 3
-    assert set(ends) <= {(2, "finished"), (1, "stopped")}
+    first, *ends = [(trial.epochs, trial.outcome) for trial in swept[0].trials]
+    assert first == (2, "finished")
+    assert sorted(ends) == [(1, "stopped"), (2, "finished")]  # half of the others
 
 
 def test_score_is_that_of_the_best_epoch(swept):

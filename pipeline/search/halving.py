@@ -1,0 +1,150 @@
+"""Asynchronous successive halving: of the trials that come to a rung, the better half goes on.
+
+A trial that may not go on yet waits, without processes and with its checkpoint, until a place is free or can
+no longer become free for it. Everything follows from the epochs that trials reported, so a search that was
+killed decides as it would have done.
+
+Source: Li et al. 2020, arXiv:1810.05934, algorithm 2 (ASHA). There, whoever is among the better half so far
+goes on, so a search that improves from trial to trial stops hardly any. Here places are counted: of n trials
+at a rung n / 2 go on in all, which bounds the epochs of a search.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from .record import TrialRecord, history_from_json
+from .score import score_so_far
+from .trial import FAILURE, HISTORY
+
+REDUCTION_FACTOR = 2
+"""The better half goes on at epochs 1, 2, 4 and so on; chosen for searches of about ten trials."""
+
+
+def rungs_of(epochs: int) -> tuple[int, ...]:
+    """Return the epochs after which only the better half goes on, of trials with so many epochs."""
+    rungs = [1]
+    while rungs[-1] * REDUCTION_FACTOR < epochs:
+        rungs.append(rungs[-1] * REDUCTION_FACTOR)
+    return tuple(rung for rung in rungs if rung < epochs)
+
+
+class Halving:
+    """Which trials go beyond which rung.
+
+    Args:
+        trials: How many there will be.
+        epochs: Of a trial that is never stopped.
+        exempt: Numbers of trials that always go on and take no place.
+    """
+
+    def __init__(self, *, trials: int, epochs: int, exempt: Iterable[int] = ()) -> None:
+        self.rungs = rungs_of(epochs)
+        self._exempt = frozenset(exempt)
+        self._num_trials = trials - len(self._exempt)
+        self._scores: dict[int, dict[int, float]] = {rung: {} for rung in self.rungs}
+        self._passed: dict[int, set[int]] = {rung: set() for rung in self.rungs}
+        self._failed: set[int] = set()
+
+    def learn(self, record: TrialRecord) -> None:
+        """Take in what a trial of an earlier command reached."""
+        self._take_in(record)
+        if record.outcome == "failed":
+            self.fail(record.number)
+
+    def report(self, record: TrialRecord) -> bool:
+        """Take in the epochs of a running trial; returns whether it goes on at once."""
+        self._take_in(record)
+        rung, number = len(record.history), record.number
+        if rung not in self.rungs or number in self._exempt or number in self._passed[rung]:
+            return True
+        if self._next_at(rung) != number:
+            return False
+        self._passed[rung].add(number)
+        return True
+
+    def fail(self, number: int) -> None:
+        """Say that a trial will reach nothing more."""
+        self._failed.add(number)
+
+    def resume(self) -> int | None:
+        """Return which waiting trial goes on now, of several the one that came furthest; None if none may."""
+        for rung in reversed(self.rungs):
+            number = self._next_at(rung)
+            if number is not None:
+                self._passed[rung].add(number)
+                return number
+        return None
+
+    def waits(self, number: int) -> bool:
+        """Return whether a trial stands at a rung that it has not passed."""
+        return self._rung_of(number) is not None
+
+    def may_go_on(self, number: int) -> bool:
+        """Return whether a trial that waits can still get a place, whatever others will reach."""
+        rung = self._rung_of(number)
+        if rung is None:
+            return False
+        places = self._most_at(self.rungs.index(rung)) // REDUCTION_FACTOR - len(self._passed[rung])
+        return number in self._waiting_at(rung)[:places]
+
+    def _take_in(self, record: TrialRecord) -> None:
+        if record.number in self._exempt:
+            return
+        for rung in self.rungs:
+            if len(record.history) >= rung:
+                self._scores[rung].setdefault(record.number, score_so_far(record.history[:rung]))
+            if len(record.history) > rung:
+                self._passed[rung].add(record.number)
+
+    def _waiting_at(self, rung: int) -> list[int]:
+        """Return who stands at a rung, the best first."""
+        gone = self._passed[rung] | self._failed
+        waiting = [number for number in self._scores[rung] if number not in gone]
+        return sorted(waiting, key=lambda number: (-self._scores[rung][number], number))
+
+    def _next_at(self, rung: int) -> int | None:
+        """Return who is next to pass a rung, None if no place is free."""
+        places = len(self._scores[rung]) // REDUCTION_FACTOR - len(self._passed[rung])
+        return next(iter(self._waiting_at(rung)), None) if places > 0 else None
+
+    def _rung_of(self, number: int) -> int | None:
+        return next((rung for rung in self.rungs if number in self._waiting_at(rung)), None)
+
+    def _most_at(self, index: int) -> int:
+        """Return how many trials can have come to a rung in the end."""
+        scores = self._scores[self.rungs[index]]
+        if index == 0:
+            return self._num_trials - len(self._failed - scores.keys())
+        passed = self._passed[self.rungs[index - 1]]
+        still_passing = self._most_at(index - 1) // REDUCTION_FACTOR - len(passed)
+        return len(scores) + len(passed - scores.keys() - self._failed) + max(0, still_passing)
+
+
+class HalvingScheduler(FIFOScheduler):  # type: ignore[misc]
+    """Ray Tune's way to a halving: stops the process of a trial that has to wait.
+
+    Ray stores a scheduler by pickle. Nobody reads that one, so it is empty.
+    """
+
+    def __init__(self, halving: Halving) -> None:
+        super().__init__()
+        self._halving = halving
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FIFOScheduler, ()
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> str:  # noqa: ANN401, ARG002
+        """Decide about a trial after an epoch."""
+        number = trial.config["number"]
+        if result[FAILURE]:
+            self._halving.fail(number)
+            return str(TrialScheduler.CONTINUE)  # it ends by itself
+        record = TrialRecord(trial.trial_id, number, 0, {}, history_from_json(result[HISTORY]))
+        return str(TrialScheduler.CONTINUE if self._halving.report(record) else TrialScheduler.STOP)
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:  # noqa: ANN401, ARG002
+        """Hear that a trial broke."""
+        self._halving.fail(trial.config["number"])
