@@ -1,6 +1,6 @@
 """A search of splits and recipe against random search with as many epochs, on CIFAR-10.
 
-Ours is the default: Optuna's TPE with ASHA. Random search trains as many designs to the end as ours trained
+Ours is the default: Optuna's TPE with ASHA, a trial on each core. Random search trains as many designs to the end as ours trained
 epochs. Both start from the paper's split with the job's settings, and both winners are compared with it.
 
 Run:      python -m tests.benchmarks.search_against_random PATH/TO/train.parquet --seeds 0 1 2
@@ -52,7 +52,7 @@ def make_job(data: Path, storage: Path, name: str, **search: object) -> Job:
                 "small_images": True,
                 "kwargs": {"layers": [3, 3, 3, 3], "channels": [8, 16, 32, 64]},
             },
-            "training": {"epochs": EPOCHS, "batch_size": 128, "workers": 2, "lr": 0.1},
+            "training": {"epochs": EPOCHS, "batch_size": 128, "lr": 0.1},
             "search": {
                 "space": "resnet",
                 "epochs": EPOCHS,
