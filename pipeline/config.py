@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import parse_qs, urlsplit
 
 import yaml
@@ -30,6 +30,9 @@ from pydantic_core import ErrorDetails
 from pipeline.errors import RequestError
 from pipeline.recipe import AugmentationConfig, DistillationConfig, TrainingConfig
 from pipeline.section import Count, Fraction, Integers, Positive, Section, Share
+
+ParetoValue = Literal["full_accuracy", "base_accuracy", "base_cost"]
+"""What designs can be traded off by; `base_cost` is the base-net's, as a share of the super-net's."""
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
@@ -126,16 +129,29 @@ class SearchConfig(Section):
         "hypervolume",
         description="hypervolume of accuracy and relative MACs; budget: best accuracy within the limits",
     )
+    cost: Literal["macs", "latency"] = Field(
+        "macs",
+        description="of a profile, in the hypervolume; latency is measured on a worker beforehand",
+    )
     max_gmacs: Positive | None = Field(None, description="budget: 1e9 multiply-adds of a profile at most")
     max_mparams: Positive | None = Field(None, description="budget: 1e6 parameters of a profile at most")
+    max_ms: Positive | None = Field(
+        None, description="budget: milliseconds of one call at most, measured on a worker before the search"
+    )
+    pareto: Annotated[tuple[ParetoValue, ...], Field(strict=False)] = Field(
+        (), description="values to trade off; the winner is the one of their front with the best objective"
+    )
     data_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="share of the images for a trial"
     )
-    sampler: Literal["tpe", "gp", "random"] = Field(
-        "tpe", description="who proposes designs: Optuna's tree-structured Parzen estimator, Gaussian process"
+    sampler: Literal["tpe", "gp", "nsga2", "random"] = Field(
+        "tpe",
+        description="who proposes designs: Optuna's tree-structured Parzen estimator, Gaussian process, "
+        "genetic algorithm",
     )
     scheduler: Literal["asha", "hyperband", "median", "none"] = Field(
-        "asha", description="which trials are stopped early: Ray Tune's schedulers"
+        "asha",
+        description="which trials are stopped early: asha lets the better half go on at epochs 1, 2, 4",
     )
     paper_first: bool = Field(True, description="the first trial is the job's own design")
     start_points: Annotated[tuple[dict[str, Any], ...], Field(strict=False)] = Field(
@@ -155,12 +171,31 @@ class SearchConfig(Section):
     @model_validator(mode="after")
     def _limits_belong_to_a_budget(self) -> "SearchConfig":
         is_budget = self.objective == "budget"
-        self.refuse_without_effect(
-            {"max_gmacs": is_budget, "max_mparams": is_budget}, "without objective: budget"
-        )
-        if is_budget and self.max_gmacs is None and self.max_mparams is None:
-            raise ValueError("objective: budget needs max_gmacs or max_mparams, got neither; write one")
+        limits = ("max_gmacs", "max_mparams", "max_ms")
+        self.refuse_without_effect(dict.fromkeys(limits, is_budget), "without objective: budget")
+        if is_budget and all(getattr(self, limit) is None for limit in limits):
+            raise ValueError(f"objective: budget needs one of {', '.join(limits)}, got none; write one")
+        is_curve = self.objective == "hypervolume" or "base_cost" in self.pareto
+        self.refuse_without_effect({"cost": is_curve}, "without objective: hypervolume or pareto: base_cost")
         return self
+
+    @model_validator(mode="after")
+    def _a_front_has_two_sides(self) -> "SearchConfig":
+        if self.pareto and (len(set(self.pareto)) < len(self.pareto) or len(self.pareto) < 2):
+            raise ValueError(
+                f"pareto trades different values off, got {', '.join(self.pareto)}; write two or three of "
+                f"{', '.join(get_args(ParetoValue))}, or leave it out"
+            )
+        if self.pareto and self.warm_start is not None:
+            raise ValueError(
+                "warm_start knows what one objective reached, got pareto as well; leave one of them out"
+            )
+        return self
+
+    @property
+    def needs_latency(self) -> bool:
+        """Whether latencies have to be measured before the search."""
+        return self.cost == "latency" or self.max_ms is not None
 
     @field_validator("study")
     @classmethod

@@ -32,6 +32,7 @@ from pipeline.registry.store import (
 from pipeline.registry.tracking import JobRun
 from pipeline.reporting import EpochLog, Reporter, TrialLog, log_history
 from pipeline.search.driver import max_concurrent_trials, run_search
+from pipeline.search.latencies import stored_latencies
 from pipeline.search.result import SearchResult
 from pipeline.search.verdict import describe_verdict
 from pipeline.storage import StoragePath
@@ -251,7 +252,12 @@ def final_plan(session: Session) -> TrainingPlan:
     """Return the final training: the job's settings, overridden by the best trial's values."""
     best = tune(session)
     job = session.job.override(best.best.values) if best else session.job
-    return plan_training(job, session.folder.data_plan, weights=session.weights)
+    return plan_training(
+        job,
+        session.folder.data_plan,
+        weights=session.weights,
+        latencies=stored_latencies(session.folder.search),
+    )
 
 
 def evaluate(session: Session) -> ProfileTable:

@@ -205,7 +205,7 @@ def test_the_written_job_file_is_the_preset_and_shows_every_key(preset):
 @pytest.mark.parametrize(
     ("search", "message"),
     [
-        ({"objective": "budget"}, "objective: budget needs max_gmacs or max_mparams, got neither"),
+        ({"objective": "budget"}, "objective: budget needs one of max_gmacs, max_mparams, max_ms, got none"),
         ({"max_gmacs": 1.0}, "max_gmacs has no effect without objective: budget"),
         (
             {"study": "postgresql://me:very-secret@db/optuna"},
@@ -213,6 +213,11 @@ def test_the_written_job_file_is_the_preset_and_shows_every_key(preset):
         ),
         ({"study": "postgresql://db/optuna?password=very-secret"}, "study must hold no password"),
         ({"max_failed": 1.5}, "max_failed"),
+        ({"max_ms": 5.0}, "max_ms has no effect without objective: budget"),
+        ({"objective": "full_accuracy", "cost": "latency"}, "cost has no effect without"),
+        ({"pareto": ["base_cost"]}, "pareto trades different values off, got base_cost; write two or three"),
+        ({"pareto": ["base_cost", "base_cost"]}, "pareto trades different values off"),
+        ({"pareto": ["base_cost", "full_accuracy"], "warm_start": "runs/old"}, "leave one of them out"),
     ],
 )
 def test_a_search_section_that_cannot_work_is_refused(search, message):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.networks import AdaptiveDepthNetwork, DepthProfile
+from pipeline.networks.cost import BlockLatencies
 
 from .accuracy import Accuracy
 from .pareto import Point, hypervolume
@@ -21,11 +22,15 @@ class Objective:
             with `budget`, of the best profile that costs no more than the limits.
         max_macs: Of a profile within the budget, for one image; None is no limit.
         max_params: Of a profile within the budget; None is no limit.
+        max_latency_ms: Of a profile within the budget; None is no limit.
+        latencies: Of the backbone; the hypervolume's costs are latencies where there are some, else MACs.
     """
 
     name: ObjectiveName = "hypervolume"
     max_macs: float | None = None
     max_params: float | None = None
+    max_latency_ms: float | None = None
+    latencies: BlockLatencies | None = None
 
     def score(self, network: AdaptiveDepthNetwork, results: Mapping[DepthProfile, Accuracy]) -> float:
         """Return the score of a network whose profiles reached these results, both extremes among them."""
@@ -39,11 +44,19 @@ class Objective:
                 within = [result.top1 for profile, result in results.items() if self.admits(network, profile)]
                 return max(within, default=0.0)
             case "hypervolume":
-                macs = {profile: network.cost(profile).macs for profile in results}
-                largest = max(macs.values())
                 return hypervolume(
-                    [Point(macs[profile] / largest, result.top1) for profile, result in results.items()]
+                    [
+                        Point(self.relative_cost(network, profile), result.top1)
+                        for profile, result in results.items()
+                    ]
                 )
+
+    def relative_cost(self, network: AdaptiveDepthNetwork, profile: DepthProfile) -> float:
+        """Return what a profile costs, as a share of the super-net's cost."""
+        full, _ = network.extremes
+        if self.latencies is not None:
+            return self.latencies.of(network.left_out(profile)) / self.latencies.whole_ms
+        return network.cost(profile).macs / network.cost(full).macs
 
     def admits(self, network: AdaptiveDepthNetwork, profile: DepthProfile) -> bool:
         """Return whether a profile is within the budget."""
@@ -52,10 +65,13 @@ class Objective:
     def excess(self, network: AdaptiveDepthNetwork, profile: DepthProfile) -> str:
         """Return by what a profile exceeds the budget, nothing if it does not."""
         cost = network.cost(profile)
-        costs = (
+        costs: tuple[tuple[str, float, float, float | None], ...] = (
             ("GMACs", 1e9, cost.macs, self.max_macs),
             ("M parameters", 1e6, cost.parameters, self.max_params),
         )
+        if self.latencies is not None:
+            latency_ms = self.latencies.of(network.left_out(profile))
+            costs = (*costs, ("ms", 1, latency_ms, self.max_latency_ms))
         return " and ".join(
             f"{value / unit:.4g} {name} (at most {limit / unit:.4g})"
             for name, unit, value, limit in costs

@@ -23,7 +23,7 @@ from .backbone import create_backbone, input_shape
 from .cost import ProfileCost, SegmentMacs, count_segment_macs
 from .families import Family, State, run_steps
 from .pretrained import initial_weights, start_from
-from .profiles import DepthProfile, resolve_split
+from .profiles import SKIPPED, DepthProfile, resolve_split
 from .rewire import insert, rewire
 from .skips import Letters, Skip, assign_letters, plan_skips
 from .stages import StageLayout, find_stages, require_family
@@ -349,6 +349,11 @@ class AdaptiveDepthNetwork(nn.Module):
             for form in self.form(segment, path)
         ]
         return tuple(dict.fromkeys(m for form in forms for m in form.modules() if keeps_statistics(m)))
+
+    def left_out(self, profile: str | DepthProfile) -> tuple[str, ...]:
+        """Return the blocks that one depth leaves out, by dotted path in the backbone."""
+        skips = zip(self.parse_profile(profile).letters, self._skips, strict=True)
+        return tuple(block for letter, skip in skips if letter == SKIPPED for block in skip.blocks)
 
     def cost(self, profile: str | DepthProfile) -> ProfileCost:
         """Return the multiply-adds for one image and the parameters of one depth."""

@@ -21,15 +21,17 @@ from cluster.runtime import capacity
 from pipeline.config import Job, SearchConfig
 from pipeline.data.cache import cache_folder
 from pipeline.errors import JobError, RequestError
+from pipeline.networks.cost import BlockLatencies
 from pipeline.networks.profiles import StageSize
 from pipeline.storage import StoragePath
 from pipeline.training.initial_weights import GivenWeights
-from pipeline.training.plan import NOTHING_GIVEN, load_data_plan
+from pipeline.training.plan import NOTHING_GIVEN, NOTHING_MEASURED, load_data_plan
 from search_spaces import SearchSpace
 
-from .fitting import dropped_because, load_space_for
+from .fitting import budget_problems, dropped_because, load_space_for
 from .former import former_trials
 from .halving import Halving
+from .latencies import measured_latencies
 from .observer import GuardedObserver, TrialObserver
 from .record import TrialRecord
 from .result import SearchResult, TrialResult
@@ -73,7 +75,14 @@ def run_search(
         JobError: If too many trials failed, or the sweep ended before its last trial.
     """
     search, space = require_search(job, stages)
-    setup = TrialSetup(job=job, search=search, data=folder / "data.npz", folder=folder, weights=weights)
+    setup = TrialSetup(
+        job=job,
+        search=search,
+        data=folder / "data.npz",
+        folder=folder,
+        weights=weights,
+        latencies=latencies_for(job, search, space, stages, folder=folder),
+    )
     stored = folder / "result.json"
     forget_failures(setup)
     halving = open_halving(setup)
@@ -98,7 +107,10 @@ def run_search(
     study.reconcile(watcher.ended())
     ended = collect(watcher.records.values(), search)
     result = SearchResult.of(
-        ended, importance=study.importance(watcher.ended()), num_dropped=study.num_dropped()
+        ended,
+        importance=study.importance(watcher.ended()),
+        num_dropped=study.num_dropped(),
+        pareto=search.pareto,
     )
     if search.repeats and result.best.number:
         result = replace(result, repeats=run_repeats(setup, watcher, result))
@@ -122,6 +134,23 @@ def require_search(job: Job, stages: Sequence[StageSize]) -> tuple[SearchConfig,
     if problems:
         raise RequestError(problems)
     return job.search, space
+
+
+def latencies_for(
+    job: Job, search: SearchConfig, space: SearchSpace, stages: Sequence[StageSize], *, folder: StoragePath
+) -> Mapping[str, BlockLatencies]:
+    """Return the latencies that a search goes by, none if it needs none.
+
+    Raises:
+        RequestError: If the budget in milliseconds is out of reach.
+    """
+    if not search.needs_latency:
+        return NOTHING_MEASURED
+    latencies = measured_latencies(job, space.backbones or [job.backbone.name], folder=folder)
+    problems = budget_problems(job, search, space, stages, latencies)
+    if problems:
+        raise RequestError(problems)
+    return latencies
 
 
 def forget_failures(setup: TrialSetup) -> None:
@@ -168,7 +197,7 @@ def open_study(
         designs=Designs(
             draw=partial(space.suggest, stages=stages),
             point=partial(space.point, stages=stages),
-            obstacle=partial(dropped_because, job),
+            obstacle=partial(dropped_because, job, latencies=setup.latencies),
         ),
         first=first_designs(job, search, space, stages),
         storage=optuna.storages.RDBStorage(search.study or study_url(setup.folder)),

@@ -10,9 +10,10 @@ from typing import Any
 from pipeline.config import Job, SearchConfig
 from pipeline.errors import RequestError
 from pipeline.networks import AdaptiveDepthNetwork
+from pipeline.networks.cost import BlockLatencies
 from pipeline.networks.profiles import StageSize
 from pipeline.survey import explain
-from pipeline.training.plan import objective_of, shape_of, stage_sizes
+from pipeline.training.plan import NOTHING_MEASURED, objective_of, shape_of, stage_sizes
 from search_spaces import SearchSpace, load_space
 from search_spaces.keys import BACKBONE, SPLIT
 
@@ -30,7 +31,7 @@ def search_problems(job: Job, search: SearchConfig, network: AdaptiveDepthNetwor
     stages = stage_sizes(network)
     try:
         space = load_space_for(job, search.space)
-        problems = space.check(job, stages) or _budget_problems(job, search, space, stages)
+        problems = space.check(job, stages) or budget_problems(job, search, space, stages)
         if not problems:
             former_trials(job, search, space, stages)
     except RequestError as error:
@@ -38,20 +39,24 @@ def search_problems(job: Job, search: SearchConfig, network: AdaptiveDepthNetwor
     return problems
 
 
-def _budget_problems(
-    job: Job, search: SearchConfig, space: SearchSpace, stages: Sequence[StageSize]
+def budget_problems(
+    job: Job,
+    search: SearchConfig,
+    space: SearchSpace,
+    stages: Sequence[StageSize],
+    latencies: Mapping[str, BlockLatencies] = NOTHING_MEASURED,
 ) -> list[str]:
     """Return a message if no design of a space can meet the budget, or the first one does not."""
     excess = []
     for name, its_stages in (space.variants or {job.backbone.name: stages}).items():
         smallest = {SPLIT: [stage.min_mandatory for stage in its_stages]} if SPLIT in space.ranges else {}
-        excess.append(dropped_because(job, {BACKBONE: name, **smallest}))
+        excess.append(dropped_because(job, {BACKBONE: name, **smallest}, latencies))
     if all(excess):
         return [
             f"a budget must be within reach, of the smallest design {excess[0]}; raise it, or shrink "
             "the backbone"
         ]
-    own = dropped_because(job, {})
+    own = dropped_because(job, {}, latencies)
     if own is None or not search.paper_first:
         return []
     return [
@@ -98,12 +103,21 @@ def _comparison_problems(job: Job, search: SearchConfig) -> list[str]:
     return problems
 
 
-def dropped_because(job: Job, design: Mapping[str, Any]) -> str | None:
-    """Return why no profile of a design meets the budget of a search, None if one does; trains nothing."""
-    objective = objective_of(job)
+def dropped_because(
+    job: Job, design: Mapping[str, Any], latencies: Mapping[str, BlockLatencies] = NOTHING_MEASURED
+) -> str | None:
+    """Return why no profile of a design meets the budget of a search, None if one does; trains nothing.
+
+    Args:
+        job: Whose search it is.
+        design: What of the job is replaced.
+        latencies: By backbone; a limit in milliseconds counts where there are some.
+    """
+    designed = job.override(design)
+    objective = objective_of(designed, latencies)
     if objective.name != "budget":
         return None
-    network = shape_of(job.override(design))
+    network = shape_of(designed)
     _, cheapest = network.extremes
     excess = objective.excess(network, cheapest)
     return f"its cheapest depth needs {excess}" if excess else None

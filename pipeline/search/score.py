@@ -8,12 +8,24 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
+from pipeline.config import ParetoValue
 from pipeline.training.checkpoint import EpochReport, History
 from pipeline.training.worker import SCORE
 
 from .record import Outcome, TrialRecord
 
 Key = TypeVar("Key")
+Values = tuple[float, ...]
+"""What designs are compared by: the score, or what is traded off."""
+
+PARETO_METRICS: Mapping[ParetoValue, str] = {
+    "full_accuracy": "full/top1",
+    "base_accuracy": "base/top1",
+    "base_cost": "base/cost",
+}
+"""Where an epoch's metrics have what designs are traded off by; costs are the better the smaller."""
+
+WORST: Mapping[ParetoValue, float] = {"full_accuracy": 0.0, "base_accuracy": 0.0, "base_cost": 1.0}
 
 FAILED_SCORE = 0.0
 """Score of a trial that broke or diverged: the worst there is, and a number, which the sampler needs."""
@@ -25,27 +37,38 @@ def score_so_far(history: History) -> float:
     return best.metrics[SCORE] if best and divergence(history) is None else FAILED_SCORE
 
 
-def curve_of(record: TrialRecord, *, epochs: int) -> tuple[float, ...]:
-    """Return the best score of a trial so far after each of its epochs; the worst for all if it failed.
+def values_so_far(history: History, pareto: Sequence[ParetoValue]) -> Values:
+    """Return what a sampler is told: a trial's score, or what of its best epoch is traded off."""
+    if not pareto:
+        return (score_so_far(history),)
+    best = best_epoch(history)
+    if best is None or divergence(history):
+        return tuple(WORST[name] for name in pareto)
+    return tuple(best.metrics[PARETO_METRICS[name]] for name in pareto)
+
+
+def curve_of(record: TrialRecord, *, epochs: int, pareto: Sequence[ParetoValue] = ()) -> tuple[Values, ...]:
+    """Return the values of a trial so far after each of its epochs; the worst for all if it failed.
 
     Args:
         record: Of a trial.
         epochs: Those of a trial that is never stopped early.
+        pareto: What designs are traded off by, if not the score alone counts.
     """
     if record.outcome == "failed":
-        return (FAILED_SCORE,) * epochs
-    return tuple(score_so_far(record.history[:epoch]) for epoch in range(1, len(record.history) + 1))
+        return (values_so_far((), pareto),) * epochs
+    return tuple(values_so_far(record.history[:epoch], pareto) for epoch in range(1, len(record.history) + 1))
 
 
-def comparable_scores(
-    curves: Mapping[Key, Sequence[float]], rungs: Sequence[int], *, at_least: int
-) -> dict[Key, float]:
+def comparable_values(
+    curves: Mapping[Key, Sequence[Values]], rungs: Sequence[int], *, at_least: int
+) -> dict[Key, Values]:
     """Return what trials reached by the same epoch.
 
     Trials that halving has cut differ in length, and the longer ones would look better for that alone.
 
     Args:
-        curves: Best score so far after every epoch, by trial; none is empty.
+        curves: Values so far after every epoch, by trial; none is empty.
         rungs: Epochs after which trials were cut, the first first; where there are none, trials are compared
             by the end of their curves.
         at_least: So many trials must have come to a rung, or an earlier one is taken; the first at any rate.

@@ -10,13 +10,13 @@ import secrets
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
-from pipeline.config import SearchConfig
+from pipeline.config import ParetoValue, SearchConfig
 from pipeline.errors import JobError
 from pipeline.storage import StoragePath
 from pipeline.training.worker import SCORE
@@ -24,7 +24,7 @@ from pipeline.training.worker import SCORE
 from .former import FormerTrial
 from .halving import Halving
 from .record import TrialRecord
-from .score import FAILED_SCORE, comparable_scores, curve_of, score_so_far
+from .score import Values, comparable_values, curve_of, values_so_far
 from .trial_job import trial_seed
 
 NUMBER, DROPPED, FORMER = "number", "dropped", "former"
@@ -33,11 +33,20 @@ search it is."""
 
 NAME_FILE = "study.json"
 
+Direction = Literal["minimize", "maximize"]
+
+DIRECTIONS: Mapping[str, Direction] = {"base_cost": "minimize"}
+"""Of what is not to be as large as possible."""
+
 MAX_STARTUP_TRIALS = 10
 """Random designs before the sampler has learnt anything; Optuna's own default for long studies."""
 
 MIN_FOR_IMPORTANCE = 4
 """Trials below which importance says nothing; chosen."""
+
+MAX_REPEATED = 100
+"""How often a design that was drawn before is drawn anew, at random; then it is trained again, with another
+seed. Chosen."""
 
 MAX_DROPPED = 1000
 """How many designs in a row may miss the budget; chosen."""
@@ -99,10 +108,13 @@ class Study:
         self._first = first
         self._concurrency = concurrency
         self._rungs = rungs
-        self._former: dict[str, Sequence[float]] = {}
+        self._directions: list[Direction] = [
+            DIRECTIONS.get(name, "maximize") for name in search.pareto or ("score",)
+        ]
+        self._former: dict[str, Sequence[Values]] = {}
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.optuna = optuna.create_study(
-            storage=storage, study_name=name, direction="maximize", load_if_exists=True
+            storage=storage, study_name=name, directions=self._directions, load_if_exists=True
         )
         # Only this process writes to the study, so this list is the study without asking a database.
         self._trials = self.optuna.get_trials()
@@ -111,22 +123,22 @@ class Study:
         """Take in what trials of another search reached."""
         known = {trial.user_attrs.get(FORMER) for trial in self._trials}
         for trial in former:
-            self._former[trial.name] = trial.scores
+            self._former[trial.name] = [(score,) for score in trial.scores]
             if trial.name not in known:
-                self._add(self._trial_at(trial.point, {FORMER: trial.name}, value=trial.scores[-1]))
+                self._add(self._trial_at(trial.point, {FORMER: trial.name}, values=trial.scores[-1:]))
 
     def reconcile(self, records: Iterable[TrialRecord]) -> None:
         """Tell the storage everything that these records hold and it does not."""
         known = {trial.user_attrs.get(NUMBER): trial for trial in self._trials}
         for record in records:
             told = known.get(record.number)
-            value = None if record.outcome is None else value_of(record)
+            values = None if record.outcome is None else self._values_of(record)
             if told is None:
                 point = self._designs.point(record.values)
-                self._add(self._trial_at(point, {NUMBER: record.number}, value=value))
-            elif value is not None and not told.state.is_finished():
-                self.optuna.tell(told.number, value)
-                told.state, told.value = TrialState.COMPLETE, value
+                self._add(self._trial_at(point, {NUMBER: record.number}, values=values))
+            elif values is not None and not told.state.is_finished():
+                self.optuna.tell(told.number, list(values))
+                told.state, told.values = TrialState.COMPLETE, list(values)
 
     def drawn(self) -> dict[int, Design]:
         """Return all designs so far, by number."""
@@ -146,25 +158,31 @@ class Study:
         Raises:
             JobError: If a thousand designs in a row have an obstacle.
         """
+        seed = trial_seed(self._seed, number)  # so that a kill changes nothing
         copy = self._copy(
-            records,
+            self._curves(records, self._search.pareto),
+            self._directions,
             at_least=num_startup_trials(self._search),
-            # Seeded by the number, so that a kill changes nothing.
-            sampler=make_sampler(
-                self._search, seed=trial_seed(self._seed, number), is_concurrent=self._concurrency > 1
-            ),
+            sampler=make_sampler(self._search, seed=seed, is_concurrent=self._concurrency > 1),
         )
         if number < len(self._first):
             copy.enqueue_trial(self._designs.point(self._first[number]))
+        earlier, num_repeated = list(self.drawn().values()), 0
+        at_random = optuna.samplers.RandomSampler(seed)
         for _ in range(MAX_DROPPED):
             trial = copy.ask()
             design = self._designs.draw(trial)
+            if design in earlier and number >= len(self._first) and num_repeated < MAX_REPEATED:
+                num_repeated += 1
+                copy.tell(trial, state=TrialState.FAIL)  # which no sampler learns from
+                copy.sampler = at_random
+                continue
             obstacle = self._designs.obstacle(design)
             if obstacle is None:
-                self._add(self._trial_at(trial.params, {NUMBER: number}))
+                self._add(self._asked(trial, {NUMBER: number}, TrialState.RUNNING))
                 return design
             copy.tell(trial, state=TrialState.PRUNED)
-            self._add(self._trial_at(trial.params, {DROPPED: obstacle}, state=TrialState.PRUNED))
+            self._add(self._asked(trial, {DROPPED: obstacle}, TrialState.PRUNED))
         raise JobError(
             f"a search needs designs that can be trained, {MAX_DROPPED} in a row were dropped, the last "
             f"because {obstacle}; raise the budget, or narrow the space to cheaper designs"
@@ -178,7 +196,8 @@ class Study:
 
         Source: fANOVA, Hutter et al. 2014, as in Optuna.
         """
-        copy = self._copy(records, at_least=len(records) + len(self._former))
+        curves = self._curves(records, ())  # scores tell designs apart also where values are traded off
+        copy = self._copy(curves, ["maximize"], at_least=len(curves))
         ended = copy.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if len(ended) < MIN_FOR_IMPORTANCE or len({trial.value for trial in ended}) == 1:
             return {}
@@ -189,42 +208,60 @@ class Study:
         """Return how many designs had an obstacle."""
         return sum(DROPPED in trial.user_attrs for trial in self._trials)
 
+    def _values_of(self, record: TrialRecord) -> Values:
+        """Return what a trial that ended is worth."""
+        return self._curves([record], self._search.pareto)[record.number][-1]
+
+    def _curves(
+        self, records: Iterable[TrialRecord], pareto: Sequence[ParetoValue]
+    ) -> dict[Any, Sequence[Values]]:
+        """Return what trials reached by their numbers, those of another search by their names.
+
+        Of trials that still run only where halving makes them comparable.
+        """
+        curves: dict[Any, Sequence[Values]] = dict(self._former)
+        for record in records:
+            if record.outcome is not None or (self._rungs and record.history):
+                curve = curve_of(record, epochs=self._search.epochs, pareto=pareto)
+                curves[record.number] = curve or (values_so_far((), pareto),)
+        return curves
+
     def _copy(
         self,
-        records: Iterable[TrialRecord],
+        curves: Mapping[Any, Sequence[Values]],
+        directions: Sequence[Direction],
         *,
         at_least: int,
         sampler: optuna.samplers.BaseSampler | None = None,
     ) -> optuna.Study:
-        """Return the study as it is now, with scores that can be compared; see `comparable_scores`."""
-        curves: dict[Any, Sequence[float]] = dict(self._former)
-        for record in records:
-            if record.outcome is not None or (self._rungs and record.history):
-                curves[record.number] = curve_of(record, epochs=self._search.epochs) or (FAILED_SCORE,)
-        scores = comparable_scores(curves, self._rungs, at_least=at_least)
-        copy = optuna.create_study(direction="maximize", sampler=sampler)
+        """Return the study as it is now, with values that can be compared; see `comparable_values`."""
+        reached = comparable_values(curves, self._rungs, at_least=at_least)
+        copy = optuna.create_study(directions=directions, sampler=sampler)
         for trial in self._trials:
-            score = scores.get(trial.user_attrs.get(NUMBER, trial.user_attrs.get(FORMER)))
-            if trial.state != TrialState.PRUNED:
-                state = TrialState.RUNNING if score is None else TrialState.COMPLETE
-                trial = _with(trial, state, score)
-            copy.add_trial(trial)
+            values = reached.get(trial.user_attrs.get(NUMBER, trial.user_attrs.get(FORMER)))
+            copy.add_trial(trial if trial.state == TrialState.PRUNED else _with(trial, values))
         return copy
 
+    def _asked(self, trial: optuna.Trial, attributes: dict[str, Any], state: TrialState) -> FrozenTrial:
+        """Return a trial that a copy was asked for, as one of the study."""
+        (frozen,) = trial.study.get_trials(deepcopy=False)[trial.number :]
+        return optuna.trial.create_trial(
+            state=state,
+            params=frozen.params,
+            distributions=frozen.distributions,
+            user_attrs=attributes,
+            system_attrs=frozen.system_attrs,  # genetic samplers note the generation there
+        )
+
     def _trial_at(
-        self,
-        point: Mapping[str, Any],
-        attributes: dict[str, Any],
-        *,
-        value: float | None = None,
-        state: TrialState | None = None,
+        self, point: Mapping[str, Any], attributes: dict[str, Any], *, values: Sequence[float] | None = None
     ) -> FrozenTrial:
-        """Return a trial at a point; without a value or state it is running."""
+        """Return a trial at a point; without values it is running."""
         drawn = optuna.trial.FixedTrial(dict(point))
         self._designs.draw(drawn)
         return optuna.trial.create_trial(
-            state=state or (TrialState.RUNNING if value is None else TrialState.COMPLETE),
-            value=value,
+            state=TrialState.RUNNING if values is None else TrialState.COMPLETE,
+            values=values,
             params=drawn.params,
             distributions=drawn.distributions,
             user_attrs=attributes,
@@ -236,14 +273,15 @@ class Study:
         self._trials.append(trial)
 
 
-def _with(trial: FrozenTrial, state: TrialState, value: float | None) -> FrozenTrial:
-    """Return a copy of a trial in another state."""
+def _with(trial: FrozenTrial, values: Values | None) -> FrozenTrial:
+    """Return a trial that has reached these values, or runs."""
     return optuna.trial.create_trial(
-        state=state,
-        value=value,
+        state=TrialState.RUNNING if values is None else TrialState.COMPLETE,
+        values=values,
         params=trial.params,
         distributions=trial.distributions,
         user_attrs=trial.user_attrs,
+        system_attrs=trial.system_attrs,
     )
 
 
@@ -347,11 +385,6 @@ class ListSearcher(Searcher):  # type: ignore[misc]
         """Save nothing: what ended has a record."""
 
 
-def value_of(record: TrialRecord) -> float:
-    """Return what a trial that ended is worth to the sampler."""
-    return FAILED_SCORE if record.outcome == "failed" else score_so_far(record.history)
-
-
 def num_startup_trials(search: SearchConfig) -> int:
     """Return how many designs are drawn before the sampler has learnt enough."""
     return min(MAX_STARTUP_TRIALS, max(2, search.trials // 3))
@@ -365,6 +398,8 @@ def make_sampler(search: SearchConfig, *, seed: int, is_concurrent: bool) -> opt
         match search.sampler:
             case "random":
                 return optuna.samplers.RandomSampler(seed=seed)
+            case "nsga2":
+                return optuna.samplers.NSGAIISampler(seed=seed, population_size=num_random)
             case "gp":
                 return optuna.samplers.GPSampler(seed=seed, n_startup_trials=num_random)
             case "tpe":

@@ -4,7 +4,7 @@ The process only waits for the run, so it asks for no CPU: the workers may use a
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ray import tune
@@ -12,6 +12,7 @@ from ray.train import Checkpoint, ControllerError, TrainingFailedError, WorkerGr
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from pipeline.config import Job, SearchConfig
+from pipeline.networks.cost import BlockLatencies
 from pipeline.storage import StoragePath
 from pipeline.training.checkpoint import History, read_stored_history
 from pipeline.training.divergence import Divergence
@@ -42,6 +43,7 @@ class TrialSetup:
         data: File of the data plan that trials train on.
         folder: Of the sweep; see `driver`.
         weights: Files for a job that is pretrained or has a teacher.
+        latencies: By backbone, where the search needs them.
     """
 
     job: Job
@@ -49,6 +51,7 @@ class TrialSetup:
     data: StoragePath
     folder: StoragePath
     weights: GivenWeights = NOTHING_GIVEN
+    latencies: Mapping[str, BlockLatencies] = field(default_factory=dict)
 
     @property
     def runs(self) -> StoragePath:
@@ -98,7 +101,9 @@ def train(record: TrialRecord, setup: TrialSetup) -> tuple[History, Divergence |
         All epochs, and why there are not more if the training diverged.
     """
     job = trial_job(setup.job, setup.search, record.values, seed=record.seed)
-    plan = plan_training(job, setup.data, weights=setup.weights, validates_all_profiles=True)
+    plan = plan_training(
+        job, setup.data, weights=setup.weights, latencies=setup.latencies, validates_all_profiles=True
+    )
     trainer = build_trainer(
         plan,
         name=run_name(record.trial_id),

@@ -4,9 +4,10 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from pipeline.config import Job
+from pipeline.config import Job, SearchConfig
 
 from .result import SearchResult, TrialResult
+from .score import PARETO_METRICS
 
 
 def describe_verdict(job: Job, result: SearchResult) -> list[str]:
@@ -24,6 +25,8 @@ def describe_verdict(job: Job, result: SearchResult) -> list[str]:
     if search.paper_first and own.outcome != "failed":
         gain = f"{best.score - own.score:+.4f} against the job's own settings (trial 1, {own.score:.4f})"
         lines[0] += ", which won" if best == own else f", {gain}, in one run each"
+    if result.pareto:
+        lines.append(describe_front(search, result))
     if result.repeats:
         lines.append(describe_repeats(result))
     epochs, planned = sum(trial.epochs for trial in result.trials), len(result.trials) * search.epochs
@@ -38,6 +41,20 @@ def describe_verdict(job: Job, result: SearchResult) -> list[str]:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in result.importance.items())
         lines.append(f"what mattered (fANOVA): {shares}")
     return lines
+
+
+def describe_front(search: SearchConfig, result: SearchResult) -> str:
+    """Return the trials that no other one beats in all of what is traded off."""
+    trials = [
+        f"trial {trial.number + 1} ("
+        + ", ".join(f"{trial.metrics[PARETO_METRICS[name]]:.4f}" for name in result.pareto)
+        + ")"
+        for trial in result.front
+    ]
+    return (
+        f"front of {', '.join(result.pareto)}: {'; '.join(trials)}; the best is the one with the highest "
+        f"{search.objective}"
+    )
 
 
 def describe_repeats(result: SearchResult) -> str:

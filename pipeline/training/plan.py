@@ -1,6 +1,6 @@
 """Everything a training worker needs, as one value that travels by pickle."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import timm
@@ -12,6 +12,7 @@ from pipeline.data.plan import DataPlan
 from pipeline.data.transforms import Crop, Preprocessing
 from pipeline.evaluation.score import Objective
 from pipeline.networks import AdaptiveDepthNetwork, NetworkDescription
+from pipeline.networks.cost import BlockLatencies
 from pipeline.networks.profiles import StageSize
 from pipeline.recipe import AugmentationConfig, DistillationConfig, TrainingConfig
 from pipeline.storage import StoragePath
@@ -20,6 +21,7 @@ from .initial_weights import GivenWeights
 from .teacher import TeacherPlan
 
 NOTHING_GIVEN = GivenWeights()
+NOTHING_MEASURED: Mapping[str, BlockLatencies] = {}
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ def plan_training(
     data: StoragePath,
     *,
     weights: GivenWeights = NOTHING_GIVEN,
+    latencies: Mapping[str, BlockLatencies] = NOTHING_MEASURED,
     validates_all_profiles: bool = False,
 ) -> TrainingPlan:
     """Return the training run that a job describes on prepared data.
@@ -73,10 +76,12 @@ def plan_training(
         job: With the settings of this run.
         data: File of the data plan.
         weights: Files for a job that is pretrained or has a teacher.
+        latencies: By backbone, of a search that needs them.
         validates_all_profiles: Validate all 2^N profiles after an epoch, not only `full` and `base`.
     """
     num_classes = load_data_plan(data).num_classes
-    teacher, objective = describe_teacher(job, num_classes=num_classes), objective_of(job)
+    teacher = describe_teacher(job, num_classes=num_classes)
+    objective = objective_of(job, latencies)
     return TrainingPlan(
         network=describe_network(job, num_classes=num_classes),
         initial_weights=weights.initial,
@@ -96,8 +101,13 @@ def plan_training(
     )
 
 
-def objective_of(job: Job) -> Objective:
-    """Return what a job's networks are compared by: the objective of its search, if it has one."""
+def objective_of(job: Job, latencies: Mapping[str, BlockLatencies] = NOTHING_MEASURED) -> Objective:
+    """Return what a job's networks are compared by: the objective of its search, if it has one.
+
+    Args:
+        job: Its settings.
+        latencies: By backbone; without them limits in milliseconds are left out.
+    """
     search = job.search
     if search is None:
         return Objective()
@@ -105,6 +115,8 @@ def objective_of(job: Job) -> Objective:
         search.objective,
         max_macs=None if search.max_gmacs is None else search.max_gmacs * 1e9,
         max_params=None if search.max_mparams is None else search.max_mparams * 1e6,
+        max_latency_ms=search.max_ms,
+        latencies=latencies.get(job.backbone.name),
     )
 
 

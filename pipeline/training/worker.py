@@ -147,7 +147,9 @@ def validate_weights(session: Session, network: AdaptiveDepthNetwork) -> dict[st
         "base/top1": base.top1,
         "base/loss": base.loss,
     }
-    return {**metrics, SCORE: session.plan.objective.score(network, results)}
+    objective = session.plan.objective
+    metrics["base/cost"] = objective.relative_cost(network, network.extremes[1])
+    return {**metrics, SCORE: objective.score(network, results)}
 
 
 def share_buffers(session: Session, network: AdaptiveDepthNetwork) -> None:

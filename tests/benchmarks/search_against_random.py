@@ -1,7 +1,8 @@
 """A search of splits and recipe against random search with as many epochs, on CIFAR-10.
 
-Ours is the default: Optuna's TPE with ASHA, a trial on each core. Random search trains as many designs to the end as ours trained
-epochs. Both start from the paper's split with the job's settings, and both winners are compared with it.
+Ours is the default: Optuna's TPE with ASHA, a trial on each core. Random search trains as many designs to the
+end as ours trained epochs. Both start from the paper's split with the job's settings, and both winners are
+compared with it.
 
 Run:      python -m tests.benchmarks.search_against_random PATH/TO/train.parquet --seeds 0 1 2
 Expect:   not measured yet; the aim is at most half of the epochs of training every trial fully

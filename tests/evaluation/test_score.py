@@ -6,6 +6,7 @@ import torch
 from pipeline.evaluation.accuracy import Accuracy
 from pipeline.evaluation.score import Objective
 from pipeline.networks import AdaptiveDepthNetwork
+from pipeline.networks.cost import BlockLatencies
 
 ACCURACIES = {"FFFF": 0.9, "FFTT": 0.8, "TTFF": 0.7, "TTTT": 0.6}
 
@@ -45,6 +46,34 @@ def test_a_budget_counts_the_best_profile_within_it(network, results, within, sc
         "budget", **{limit: {"max_macs": found.macs, "max_params": found.parameters}[limit]}
     )
     assert objective.score(network, results) == score
+
+
+@pytest.fixture(scope="module")
+def latencies(network):
+    """The stem takes 4 ms, every block 1 ms."""
+    blocks = [block for layout in network.layouts for block in layout.blocks]
+    return BlockLatencies(4.0 + len(blocks), dict.fromkeys(blocks, 1.0))
+
+
+def test_latencies_take_the_place_of_macs_in_the_hypervolume(network, results, latencies):
+    objective = Objective(latencies=latencies)
+    relative = {profile.letters: objective.relative_cost(network, profile) for profile in results}
+    assert relative == {"FFFF": 1.0, "FFTT": 10 / 12, "TTFF": 10 / 12, "TTTT": 8 / 12}
+    area = 0.6 * (10 - 8) / 12 + 0.8 * (12 - 10) / 12 + 0.9 * (1.25 - 1)
+    assert objective.score(network, results) == pytest.approx(area / 1.25)
+
+
+@pytest.mark.parametrize(("limit_ms", "score"), [(12.0, 0.9), (11.9, 0.8), (8.0, 0.6), (7.9, 0.0)])
+def test_a_budget_in_milliseconds_counts_the_best_profile_within_it(
+    network, results, latencies, limit_ms, score
+):
+    objective = Objective("budget", max_latency_ms=limit_ms, latencies=latencies)
+    assert objective.score(network, results) == score
+
+
+def test_an_excess_in_milliseconds_is_told(network, latencies):
+    objective = Objective("budget", max_latency_ms=7.5, latencies=latencies)
+    assert objective.excess(network, network.extremes[1]) == "8 ms (at most 7.5)"
 
 
 def test_a_budget_below_every_profile_is_worth_nothing_and_the_excess_is_told(network, results):

@@ -50,6 +50,27 @@ def test_nothing_is_compared_where_there_is_nothing_to_compare_with(own):
     assert first == "best: trial 2, hypervolume 0.4000"
 
 
+def traded(number, full, cost, score, outcome="finished"):
+    metrics = {"full/top1": full, "base/top1": 0.0, "base/cost": cost}
+    return TrialResult(f"id{number}", number, 0, {}, score, 4, outcome, None, metrics, 450.0)
+
+
+def test_of_what_is_traded_off_the_front_is_told_and_its_best_score_wins():
+    trials = [traded(0, 0.5, 0.6, 0.30), traded(1, 0.6, 0.7, 0.35), traded(2, 0.4, 0.7, 0.90)]
+    broken = TrialResult("id3", 3, 0, {}, 0.0, 0, "failed", "OSError: disk full", {}, 0.0)
+    pareto = ("full_accuracy", "base_cost")
+    result = SearchResult.of([*trials, broken], importance={}, num_dropped=0, pareto=pareto)
+    assert SearchResult.from_json(result.to_json()) == result
+    # Trial 3 has the highest score, but trial 1 is more accurate and cheaper.
+    assert [trial.number for trial in result.front] == [0, 1]
+    best, front, *_ = describe_verdict(make_job(trials=4, pareto=list(pareto)), result)
+    assert best.startswith("best: trial 2, hypervolume 0.3500, +0.0500")
+    assert front == (
+        "front of full_accuracy, base_cost: trial 1 (0.5000, 0.6000); trial 2 (0.6000, 0.7000); the best is "
+        "the one with the highest hypervolume"
+    )
+
+
 def test_repeats_tell_the_difference_with_its_noise_and_count_in_the_cost():
     repeats = [trial(3, 0.50), trial(4, 0.60), trial(5, 0.52), trial(6, 0.64), trial(7, 0.54), trial(8, 0.62)]
     lines = verdict(trial(0, 0.5), trial(1, 0.7), repeats=repeats)
