@@ -6,7 +6,7 @@ killed decides as it would have done.
 
 Source: Li et al. 2020, arXiv:1810.05934, algorithm 2 (ASHA). There, whoever is among the better half so far
 goes on, so a search that improves from trial to trial stops hardly any. Here places are counted: of n trials
-at a rung n / 2 go on in all, which bounds the epochs of a search.
+at a rung n / 2 go on in all, which bounds the epochs of a search. In the end who leads at a rung goes on too.
 """
 
 from collections.abc import Iterable, Mapping
@@ -78,17 +78,32 @@ class Halving:
                 return number
         return None
 
+    def resume_leader(self) -> int | None:
+        """Return a waiting trial that goes on though no place is free; to be asked when nothing else is left.
+
+        It was better at its rung than all that passed it: places had gone before it came. The lowest rung is
+        looked at first, since its leader may come to lead above.
+        """
+        for rung in self.rungs:
+            leader = self._leader_at(rung)
+            if leader is not None:
+                self._passed[rung].add(leader)
+                return leader
+        return None
+
     def waits(self, number: int) -> bool:
         """Return whether a trial stands at a rung that it has not passed."""
         return self._rung_of(number) is not None
 
     def may_go_on(self, number: int) -> bool:
-        """Return whether a trial that waits can still get a place, whatever others will reach."""
+        """Return whether a trial that waits can still get a place or lead, whatever others will reach."""
         rung = self._rung_of(number)
         if rung is None:
             return False
+        if self._leader_at(rung) == number:
+            return True
         places = self._most_at(self.rungs.index(rung)) // REDUCTION_FACTOR - len(self._passed[rung])
-        return number in self._waiting_at(rung)[:places]
+        return number in self._waiting_at(rung)[: max(0, places)]
 
     def _take_in(self, record: TrialRecord) -> None:
         if record.number in self._exempt:
@@ -109,6 +124,15 @@ class Halving:
         """Return who is next to pass a rung, None if no place is free."""
         places = len(self._scores[rung]) // REDUCTION_FACTOR - len(self._passed[rung])
         return next(iter(self._waiting_at(rung)), None) if places > 0 else None
+
+    def _leader_at(self, rung: int) -> int | None:
+        """Return the best of all that came to a rung if it waits there, else None."""
+        best = max(
+            (number for number in self._scores[rung] if number not in self._failed),
+            key=lambda number: (self._scores[rung][number], -number),
+            default=None,
+        )
+        return None if best in self._passed[rung] else best
 
     def _rung_of(self, number: int) -> int | None:
         return next((rung for rung in self.rungs if number in self._waiting_at(rung)), None)

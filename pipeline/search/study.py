@@ -353,7 +353,9 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         resumed = self._halving.resume() if self._halving else None
         if resumed is not None:
             return resumed
-        return self._new.pop(0) if self._new else None
+        if self._new:
+            return self._new.pop(0)
+        return self._halving.resume_leader() if self._halving and not self._running else None
 
     def _was_running(self, number: int) -> bool:
         record = self._records.get(number)

@@ -45,9 +45,11 @@ class Sweep:
         cut_off = [n for n in self.records if self.records[n].outcome is None and not halving.waits(n)]
         while len(self.trained) < until:
             number = cut_off.pop(0) if cut_off else halving.resume()
-            if number is None:
+            if number is None and len(self.records) < TRIALS:
                 number = len(self.records)
-            if number == TRIALS:
+            if number is None:
+                number = halving.resume_leader()
+            if number is None:
                 break
             self._run_one(halving, number, until, failing)
         self.halving = halving
@@ -92,6 +94,22 @@ def test_half_of_those_that_came_to_a_rung_go_on_whatever_their_order(kind):
     assert sum(lengths) == 36  # of 96
 
 
+def test_who_leads_goes_on_though_all_places_had_gone_before_it_came():
+    curves = curves_of("mixed")
+    curves[15] = [2.0 * score for score in max(curves)]
+    sweep = Sweep(curves).run()
+    counts = [sum(length > rung for length in sweep.lengths[1:]) for rung in (0, 1, 2, 4)]
+    assert sweep.lengths[15] == EPOCHS
+    assert counts == [15, 8, 4, 2]  # the places alone would be 15, 7, 3, 1
+    assert sweep.trained[-5:] == [(15, epoch) for epoch in (2, 3, 4, 5, 6)]
+
+
+@pytest.mark.parametrize("kind", ["mixed", "improving", "worsening"])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_search_costs_less_than_half_of_training_every_trial_fully(kind, seed):
+    assert 36 <= sum(Sweep(curves_of(kind, seed=seed)).run().lengths) <= 41  # of 96
+
+
 @pytest.mark.parametrize("kind", ["mixed", "improving", "worsening"])
 @pytest.mark.parametrize("seed", range(5))
 def test_the_best_trial_is_trained_to_the_end(kind, seed):
@@ -102,9 +120,9 @@ def test_the_best_trial_is_trained_to_the_end(kind, seed):
 
 
 def test_an_exempt_trial_goes_on_and_takes_no_place():
-    lengths = Sweep(curves_of("improving")).run().lengths  # trial 0 is the worst
-    assert lengths[0] == EPOCHS
-    assert [sum(length > rung for length in lengths[1:]) for rung in (0, 1, 2, 4)] == [15, 7, 3, 1]
+    lengths = Sweep(curves_of("worsening"), exempt=(15,)).run().lengths  # trial 15 is the worst
+    assert lengths[15] == EPOCHS
+    assert [sum(length > rung for length in lengths[:15]) for rung in (0, 1, 2, 4)] == [15, 7, 3, 1]
 
 
 @pytest.mark.parametrize("until", range(0, 40, 3))
