@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from ray.util import placement_group_table
+from ray.util.state import list_actors
 
 from pipeline.search.driver import run_repeats, run_search
 from pipeline.search.observer import GuardedObserver
@@ -30,6 +31,18 @@ sweep = load_sweep()
 
 def groups_in_use():
     return [group for group in placement_group_table().values() if group["state"] != "REMOVED"]
+
+
+def living_actors():
+    return [actor.actor_id for actor in list_actors(filters=[("state", "!=", "DEAD")], limit=1000)]
+
+
+def wait_until_gone(what):
+    # Ray's cleaner needs some seconds to notice that a stopped trial is gone.
+    deadline_s = time.monotonic() + 30
+    while time.monotonic() < deadline_s and what():
+        time.sleep(0.5)
+    return what()
 
 
 class BrokenDiary(sweep.Diary):
@@ -91,11 +104,21 @@ def test_observer_hears_of_every_epoch_once_although_it_raises(swept):
 
 @pytest.mark.usefixtures("swept")
 def test_no_placement_group_is_left_after_a_sweep():
-    # Ray's cleaner needs some seconds to notice that a stopped trial is gone.
-    deadline_s = time.monotonic() + 30
-    while time.monotonic() < deadline_s and groups_in_use():
-        time.sleep(0.5)
-    assert groups_in_use() == []
+    assert wait_until_gone(groups_in_use) == []
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
+def test_twenty_stopped_trials_leave_no_process_and_no_placement_group(tmp_path):
+    job = sweep.tiny_job(tmp_path, trials=24, epochs=2)
+    data, diary = sweep.save_data(job, tmp_path / "data.npz"), sweep.Diary()
+    before = set(living_actors())
+    result = run_search(
+        job, data, folder=StoragePath.local(tmp_path) / "search", stages=sweep.STAGES, observer=diary
+    )
+    assert [trial.outcome for trial in result.trials].count("stopped") >= 11
+    assert wait_until_gone(groups_in_use) == []
+    assert wait_until_gone(lambda: set(living_actors()) - before) == set()
 
 
 def test_only_results_of_trials_stay(swept):
