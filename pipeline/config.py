@@ -144,6 +144,10 @@ class SearchConfig(Section):
     data_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="share of the images for a trial"
     )
+    image_size: Count | None = Field(
+        None,
+        description="height and width of a trial's images in pixels; without it the job's",
+    )
     sampler: Literal["tpe", "gp", "nsga2", "random"] = Field(
         "tpe",
         description="who proposes designs: Optuna's tree-structured Parzen estimator, Gaussian process, "
@@ -177,6 +181,15 @@ class SearchConfig(Section):
             raise ValueError(f"objective: budget needs one of {', '.join(limits)}, got none; write one")
         is_curve = self.objective == "hypervolume" or "base_cost" in self.pareto
         self.refuse_without_effect({"cost": is_curve}, "without objective: hypervolume or pareto: base_cost")
+        return self
+
+    @model_validator(mode="after")
+    def _smaller_images_have_other_costs(self) -> "SearchConfig":
+        if self.image_size is not None and self.max_gmacs is not None:
+            raise ValueError(
+                f"max_gmacs is for images of data.image_size, got search.image_size: {self.image_size} as "
+                "well; leave one of them out, or limit max_ms or max_mparams"
+            )
         return self
 
     @model_validator(mode="after")

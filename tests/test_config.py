@@ -213,6 +213,10 @@ def test_the_written_job_file_is_the_preset_and_shows_every_key(preset):
         ),
         ({"study": "postgresql://db/optuna?password=very-secret"}, "study must hold no password"),
         ({"max_failed": 1.5}, "max_failed"),
+        (
+            {"objective": "budget", "max_gmacs": 1.0, "image_size": 32},
+            "max_gmacs is for images of data.image",
+        ),
         ({"max_ms": 5.0}, "max_ms has no effect without objective: budget"),
         ({"objective": "full_accuracy", "cost": "latency"}, "cost has no effect without"),
         ({"pareto": ["base_cost"]}, "pareto trades different values off, got base_cost; write two or three"),

@@ -76,6 +76,13 @@ def test_a_sound_job_has_no_problem_and_leaves_no_trace(tmp_path):
             "whose layers timm orders, got poolformer_s12 (MetaFormer)",
         ),
         ({"search": {"space": "no-such-space", "epochs": 1}}, "no-such-space"),
+        (
+            {
+                "backbone": {"name": "vit_tiny_patch16_224"},
+                "search": {"space": "vit", "epochs": 1, "image_size": 50},
+            },
+            "search.image_size: ",
+        ),
         ({"registry": {"model": "a/b"}}, "a/b"),
     ],
 )

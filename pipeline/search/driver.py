@@ -97,6 +97,7 @@ def run_search(
     study = open_study(setup, space, stages, rungs=halving.rungs if halving else ())
     searcher = StudySearcher(
         study,
+        room=partial(max_concurrent_trials, job),
         trials=search.trials,
         records=watcher.records,
         halving=halving,
@@ -202,7 +203,6 @@ def open_study(
         first=first_designs(job, search, space, stages),
         storage=optuna.storages.RDBStorage(search.study or study_url(setup.folder)),
         name=study_name(setup.folder, job.name),
-        concurrency=max_concurrent_trials(job),
         rungs=rungs,
     )
     study.learn(former_trials(job, search, space, stages))
@@ -241,7 +241,8 @@ def run_repeats(setup: TrialSetup, watcher: TrialWatcher, result: SearchResult) 
         for number, values in zip(numbers, itertools.cycle(designs), strict=False)
         if number not in ended
     ]
-    run_trials(setup, watcher, ListSearcher(left), FIFOScheduler())
+    searcher = ListSearcher(left, room=partial(max_concurrent_trials, setup.job))
+    run_trials(setup, watcher, searcher, FIFOScheduler())
     found = [TrialResult.from_record(record) for record in watcher.ended() if record.number in numbers]
     if len(found) < len(numbers):
         raise JobError(
@@ -263,7 +264,6 @@ def run_trials(
             search_alg=searcher,
             scheduler=scheduler,
             num_samples=-1,  # until the searcher says that there are no more
-            max_concurrent_trials=max_concurrent_trials(setup.job),
         ),
         run_config=tune.RunConfig(
             name=folder.name,
@@ -277,7 +277,7 @@ def run_trials(
 
 
 def max_concurrent_trials(job: Job) -> int:
-    """Return how many trials the connected cluster holds at the same time; at least one."""
+    """Return how many trials the connected cluster holds at the same time as it is now; at least one."""
     recipe = job.training
     places = capacity().places(cpus=recipe.cpus_per_worker, gpus=int(recipe.use_gpu))
     return max(1, places // recipe.workers)

@@ -32,11 +32,23 @@ def search_problems(job: Job, search: SearchConfig, network: AdaptiveDepthNetwor
     try:
         space = load_space_for(job, search.space)
         problems = space.check(job, stages) or budget_problems(job, search, space, stages)
+        problems += _image_problems(job, search)
         if not problems:
             former_trials(job, search, space, stages)
     except RequestError as error:
         return list(error.problems)
     return problems
+
+
+def _image_problems(job: Job, search: SearchConfig) -> list[str]:
+    """Return why a trial's images do not fit the backbone, if so."""
+    if search.image_size is None:
+        return []
+    try:
+        shape_of(job.override({"data.image_size": search.image_size}))
+    except ValueError as error:
+        return [f"search.image_size: {explain(error)}"]
+    return []
 
 
 def budget_problems(

@@ -15,7 +15,16 @@ from search_spaces import SearchSpace
 
 from .result import SearchResult
 
-COMPARED = ("objective", "cost", "max_gmacs", "max_mparams", "max_ms", "epochs", "data_fraction")
+COMPARED = (
+    "objective",
+    "cost",
+    "max_gmacs",
+    "max_mparams",
+    "max_ms",
+    "epochs",
+    "data_fraction",
+    "image_size",
+)
 """Settings of a search that scores depend on, beside data and backbone."""
 
 

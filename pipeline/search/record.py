@@ -28,6 +28,7 @@ class TrialRecord:
         history: The epochs so far.
         outcome: None while it runs.
         cause: Why it failed.
+        deleted_bytes: Of the checkpoints that were deleted at its end.
     """
 
     trial_id: str
@@ -37,14 +38,15 @@ class TrialRecord:
     history: History = ()
     outcome: Outcome | None = None
     cause: str | None = None
+    deleted_bytes: int = 0
 
     def with_history(self, history: History) -> "TrialRecord":
         """Return the record with the longer of the two histories: a report may arrive twice."""
         return replace(self, history=max(self.history, history, key=len))
 
-    def ended(self, outcome: Outcome, cause: str | None) -> "TrialRecord":
+    def ended(self, outcome: Outcome, cause: str | None, *, deleted_bytes: int) -> "TrialRecord":
         """Return the record of the trial after its end."""
-        return replace(self, outcome=outcome, cause=cause)
+        return replace(self, outcome=outcome, cause=cause, deleted_bytes=deleted_bytes)
 
 
 class RecordStore:

@@ -28,6 +28,7 @@ class TrialResult:
         metrics: Of the best epoch; none if there is no sound epoch.
         train_s: Seconds of all its epochs, in which its workers were busy.
         scores: The best so far after every epoch.
+        deleted_bytes: Of its checkpoints, deleted at its end.
     """
 
     trial_id: str
@@ -41,6 +42,7 @@ class TrialResult:
     metrics: Mapping[str, float]
     train_s: float
     scores: tuple[float, ...] = ()
+    deleted_bytes: int = 0
 
     @classmethod
     def from_record(cls, record: TrialRecord) -> "TrialResult":
@@ -58,6 +60,7 @@ class TrialResult:
             metrics=best.metrics if best else {},
             train_s=sum(report.metrics["epoch_s"] for report in record.history),
             scores=tuple(score for (score,) in curve_of(record, epochs=len(record.history))),
+            deleted_bytes=record.deleted_bytes,
         )
 
 

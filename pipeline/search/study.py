@@ -8,6 +8,7 @@ import json
 import logging
 import secrets
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -86,7 +87,6 @@ class Study:
         first: Designs that come before all others.
         storage: Of Optuna.
         name: In that storage.
-        concurrency: How many trials run at the same time.
         rungs: Epochs after which trials are cut by halving; without it none.
     """
 
@@ -99,14 +99,12 @@ class Study:
         first: Sequence[Design],
         storage: optuna.storages.BaseStorage,
         name: str,
-        concurrency: int,
         rungs: Sequence[int] = (),
     ) -> None:
         self._search = search
         self._seed = seed
         self._designs = designs
         self._first = first
-        self._concurrency = concurrency
         self._rungs = rungs
         self._directions: list[Direction] = [
             DIRECTIONS.get(name, "maximize") for name in search.pareto or ("score",)
@@ -163,7 +161,7 @@ class Study:
             self._curves(records, self._search.pareto),
             self._directions,
             at_least=num_startup_trials(self._search),
-            sampler=make_sampler(self._search, seed=seed, is_concurrent=self._concurrency > 1),
+            sampler=make_sampler(self._search, seed=seed),
         )
         if number < len(self._first):
             copy.enqueue_trial(self._designs.point(self._first[number]))
@@ -285,37 +283,18 @@ def _with(trial: FrozenTrial, values: Values | None) -> FrozenTrial:
     )
 
 
-class StudySearcher(Searcher):  # type: ignore[misc]
-    """Ray Tune's way to a study: hands out designs that have not ended, then new ones.
+class RoomySearcher(Searcher):  # type: ignore[misc]
+    """Hands out as many trials as there is room for, which grows with nodes that join.
 
     Ray stores a searcher by pickle. Nobody reads that one, so it is empty.
 
     Args:
-        study: Which designs there are.
-        trials: How many there shall be.
-        records: Of all trials by number, as they are now.
-        halving: Says which trials wait, and which of these go on; None if none waits.
-        gives_up: Asked before every design, whether there shall be no more.
+        room: Says how many trials may run at the same time now.
     """
 
-    def __init__(
-        self,
-        study: Study,
-        *,
-        trials: int,
-        records: Mapping[int, TrialRecord],
-        halving: Halving | None,
-        gives_up: Callable[[], bool],
-    ) -> None:
+    def __init__(self, room: Callable[[], int]) -> None:
         super().__init__(metric=SCORE, mode="max")
-        self._study = study
-        self._records = records
-        self._halving = halving
-        self._gives_up = gives_up
-        self._designs = study.drawn()
-        self._new = [number for number in range(trials) if number not in self._designs]
-        # A record may say that a trial is over before the study does.
-        self._cut_off = [number for number in sorted(self._designs) if self._was_running(number)]
+        self._room = room
         self._running: set[str] = set()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -323,17 +302,12 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> Any:  # noqa: ANN401
         """Return a trial's configuration, its number and its design; None if one has to be waited for."""
-        if self._gives_up():
-            return Searcher.FINISHED
-        number = self._next()
-        if number is None:
-            # What runs may make place for a trial that waits.
-            return None if self._halving and self._running else Searcher.FINISHED
-        if number not in self._designs:
-            self._study.reconcile(self._records.values())
-            self._designs[number] = self._study.draw(number, self._records.values())
-        self._running.add(trial_id)
-        return {"number": number, "values": dict(self._designs[number])}
+        if self._running and len(self._running) >= self._room():
+            return None
+        config = self._next_config()
+        if isinstance(config, dict):
+            self._running.add(trial_id)
+        return config
 
     def on_trial_complete(
         self,
@@ -345,7 +319,56 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self._running.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
-        """Save nothing: the study is stored already."""
+        """Save nothing: what there is to know is in records."""
+
+    @abstractmethod
+    def _next_config(self) -> dict[str, Any] | str | None:
+        """Return the next configuration, FINISHED, or None as long as it is not known."""
+
+
+class StudySearcher(RoomySearcher):
+    """Ray Tune's way to a study: hands out designs that have not ended, then new ones.
+
+    Args:
+        room: As for any.
+        study: Which designs there are.
+        trials: How many there shall be.
+        records: Of all trials by number, as they are now.
+        halving: Says which trials wait, and which of these go on; None if none waits.
+        gives_up: Asked before every design, whether there shall be no more.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        *,
+        room: Callable[[], int],
+        trials: int,
+        records: Mapping[int, TrialRecord],
+        halving: Halving | None,
+        gives_up: Callable[[], bool],
+    ) -> None:
+        super().__init__(room)
+        self._study = study
+        self._records = records
+        self._halving = halving
+        self._gives_up = gives_up
+        self._designs = study.drawn()
+        self._new = [number for number in range(trials) if number not in self._designs]
+        # A record may say that a trial is over before the study does.
+        self._cut_off = [number for number in sorted(self._designs) if self._was_running(number)]
+
+    def _next_config(self) -> dict[str, Any] | str | None:
+        if self._gives_up():
+            return str(Searcher.FINISHED)
+        number = self._next()
+        if number is None:
+            # What runs may make place for a trial that waits.
+            return None if self._halving and self._running else str(Searcher.FINISHED)
+        if number not in self._designs:
+            self._study.reconcile(self._records.values())
+            self._designs[number] = self._study.draw(number, self._records.values())
+        return {"number": number, "values": dict(self._designs[number])}
 
     def _next(self) -> int | None:
         if self._cut_off:
@@ -364,27 +387,15 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         return record.outcome is None and not (self._halving and self._halving.waits(number))
 
 
-class ListSearcher(Searcher):  # type: ignore[misc]
+class ListSearcher(RoomySearcher):
     """Ray Tune's way to configurations that are known."""
 
-    def __init__(self, configs: Sequence[Mapping[str, Any]]) -> None:
-        super().__init__(metric=SCORE, mode="max")
+    def __init__(self, configs: Sequence[dict[str, Any]], *, room: Callable[[], int]) -> None:
+        super().__init__(room)
         self._configs = list(configs)
 
-    def suggest(self, trial_id: str) -> Any:  # noqa: ANN401, ARG002
-        """Return the next one."""
-        return self._configs.pop(0) if self._configs else Searcher.FINISHED
-
-    def on_trial_complete(
-        self,
-        trial_id: str,
-        result: dict[str, Any] | None = None,
-        error: bool = False,
-    ) -> None:
-        """Learn nothing."""
-
-    def save(self, checkpoint_path: str) -> None:
-        """Save nothing: what ended has a record."""
+    def _next_config(self) -> dict[str, Any] | str | None:
+        return self._configs.pop(0) if self._configs else str(Searcher.FINISHED)
 
 
 def num_startup_trials(search: SearchConfig) -> int:
@@ -392,7 +403,7 @@ def num_startup_trials(search: SearchConfig) -> int:
     return min(MAX_STARTUP_TRIALS, max(2, search.trials // 3))
 
 
-def make_sampler(search: SearchConfig, *, seed: int, is_concurrent: bool) -> optuna.samplers.BaseSampler:
+def make_sampler(search: SearchConfig, *, seed: int) -> optuna.samplers.BaseSampler:
     """Return Optuna's sampler of that name."""
     num_random = num_startup_trials(search)
     with warnings.catch_warnings():
@@ -410,7 +421,7 @@ def make_sampler(search: SearchConfig, *, seed: int, is_concurrent: bool) -> opt
                     n_startup_trials=num_random,
                     multivariate=True,
                     group=True,  # conditional parameters are sampled with those that apply together
-                    constant_liar=is_concurrent,
+                    constant_liar=True,  # trials that run count as bad, so that others lie elsewhere
                 )
 
 

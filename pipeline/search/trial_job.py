@@ -15,7 +15,7 @@ def trial_seed(job_seed: int, number: int) -> int:
 
 
 def trial_job(job: Job, search: SearchConfig, values: Mapping[str, Any], *, seed: int) -> Job:
-    """Return the job of a trial: the design's values, in the epochs that a trial has.
+    """Return the job of a trial: the design's values, in the epochs and with the image size that a trial has.
 
     Args:
         job: The job whose search this is.
@@ -27,7 +27,8 @@ def trial_job(job: Job, search: SearchConfig, values: Mapping[str, Any], *, seed
         RequestError: If a value does not fit the job.
     """
     full = job.override({**values, "seed": seed})
-    return full.override(shortened(full.training, search.epochs))
+    image_size = full.data.image_size if search.image_size is None else search.image_size
+    return full.override({**shortened(full.training, search.epochs), "data.image_size": image_size})
 
 
 def shortened(recipe: TrainingConfig, epochs: int) -> dict[str, Any]:

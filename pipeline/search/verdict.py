@@ -35,6 +35,9 @@ def describe_verdict(job: Job, result: SearchResult) -> list[str]:
         f"cost: {epochs} of the {planned} epochs of training every trial fully ({epochs / planned:.0%}), "
         f"{worker_h:.2g} worker-hours"
     )
+    deleted_bytes = sum(trial.deleted_bytes for trial in (*result.trials, *result.repeats))
+    if deleted_bytes:
+        lines.append(f"deleted: {deleted_bytes / 2**20:.1f} MiB of checkpoints; only records of trials stay")
     if result.num_dropped:
         lines.append(f"dropped: {result.num_dropped} designs that no training brings within the budget")
     if result.importance:

@@ -99,7 +99,8 @@ class TrialWatcher(tune.Callback):  # type: ignore[misc]
 
     def _end(self, record: TrialRecord, outcome: Outcome, cause: str | None) -> None:
         if record.outcome is None:
-            record = record.ended(outcome, cause)
+            size = (self._setup.runs / run_name(record.trial_id)).num_bytes()
+            record = record.ended(outcome, cause, deleted_bytes=size)
             self._store(record)
             self._observer.ended(record)
         self._delete_checkpoints(record.trial_id)

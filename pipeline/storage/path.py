@@ -108,6 +108,14 @@ class StoragePath:
         """Make a folder, and those above it; nothing happens where it is there."""
         self.filesystem.create_dir(self.path, recursive=True)
 
+    def num_bytes(self) -> int:
+        """Return the size of a file, or of all files in a folder; 0 where there is none."""
+        info = self.filesystem.get_file_info(self.path)
+        if info.type != FileType.Directory:
+            return int(info.size or 0)
+        selector = FileSelector(self.path, recursive=True, allow_not_found=True)
+        return sum(int(part.size or 0) for part in self.filesystem.get_file_info(selector))
+
     def delete(self) -> None:
         """Delete a file, or a folder with all that is in it; nothing happens where there is none.
 

@@ -35,7 +35,6 @@ def open_study(
     first=(),
     draw=draw,
     obstacle=lambda _design: None,
-    concurrency=1,
     rungs=(),
     pareto=(),
 ):
@@ -46,7 +45,6 @@ def open_study(
         first=first,
         storage=storage,
         name="a-sweep",
-        concurrency=concurrency,
         rungs=rungs,
     )
 
@@ -54,12 +52,17 @@ def open_study(
 class Sweep:
     """What a driver holds beside a study: records, and the searcher over both."""
 
-    def __init__(self, study, records=(), *, halving=None, gives_up=lambda: False):
+    def __init__(self, study, records=(), *, halving=None, room=lambda: NUM_TRIALS, gives_up=lambda: False):
         self.study = study
         self.records = {record.number: record for record in records}
         study.reconcile(self.records.values())
         self.searcher = StudySearcher(
-            study, trials=NUM_TRIALS, records=self.records, halving=halving, gives_up=gives_up
+            study,
+            room=room,
+            trials=NUM_TRIALS,
+            records=self.records,
+            halving=halving,
+            gives_up=gives_up,
         )
 
     def end(self, trial_id, record):
@@ -135,10 +138,10 @@ def test_no_design_is_trained_twice_as_long_as_there_are_others(storage, sampler
 
 
 def test_designs_that_have_not_ended_come_first(storage):
-    sweep = Sweep(open_study(storage, concurrency=2))
+    sweep = Sweep(open_study(storage))
     running = [sweep.searcher.suggest(trial_id) for trial_id in "abc"]
     sweep.end("b", record_of(running[1]))
-    again = Sweep(open_study(storage, concurrency=2), sweep.records.values())
+    again = Sweep(open_study(storage), sweep.records.values())
     assert [again.searcher.suggest(trial_id) for trial_id in "de"] == [running[0], running[2]]
     assert again.searcher.suggest("f")["number"] == 3
 
@@ -211,9 +214,22 @@ def test_a_failure_is_the_worst_in_all_that_is_traded_off(storage):
     assert sweep.study.optuna.trials[0].values == [0.0, 1.0]
 
 
+def test_nodes_that_join_are_used_and_those_that_leave_are_not_counted_on(storage):
+    nodes = [1]
+    sweep = Sweep(open_study(storage), room=lambda: len(nodes))
+    first = sweep.searcher.suggest("a")
+    assert first["number"] == 0
+    assert sweep.searcher.suggest("b") is None
+    nodes.append(1)
+    assert sweep.searcher.suggest("b")["number"] == 1
+    nodes.clear()
+    sweep.end("a", record_of(first))
+    assert sweep.searcher.suggest("c") is None
+
+
 def test_a_search_waits_for_what_runs_before_it_says_that_it_is_over(storage):
     halving = Halving(trials=NUM_TRIALS, epochs=2)
-    sweep = Sweep(open_study(storage, rungs=halving.rungs, concurrency=NUM_TRIALS), halving=halving)
+    sweep = Sweep(open_study(storage, rungs=halving.rungs), halving=halving, room=lambda: 2 * NUM_TRIALS)
     for number in range(NUM_TRIALS):
         sweep.searcher.suggest(f"t{number}")
     assert sweep.searcher.suggest("more") is None

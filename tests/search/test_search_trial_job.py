@@ -33,6 +33,15 @@ def test_milestones_keep_their_share(short, expected):
     assert shortened(recipe, short)["training.milestones"] == expected
 
 
+def test_a_trial_has_the_image_size_of_the_search_where_there_is_one():
+    full = job(10)
+    sizes = [
+        trial_job(full, full.search.model_copy(update={"image_size": size}), {}, seed=1).data.image_size
+        for size in (None, 64)
+    ]
+    assert sizes == [224, 64]
+
+
 @pytest.mark.parametrize("short", [1, 2, 3])
 def test_a_trial_is_a_valid_job_with_the_design_and_its_own_seed(short):
     full = job(150, schedule="multistep", milestones=[60, 100, 140], warmup_epochs=5)

@@ -1,5 +1,7 @@
 """The verdict says what the trials say."""
 
+from dataclasses import replace
+
 import pytest
 
 from pipeline.config import parse_job
@@ -37,6 +39,11 @@ def test_the_winner_is_compared_with_the_jobs_own_design_and_the_cost_with_full_
         "run each",
         "cost: 9 of the 12 epochs of training every trial fully (75%), 0.75 worker-hours",
     ]
+
+
+def test_what_was_deleted_is_told():
+    trials = [replace(trial(number, 0.5), deleted_bytes=3 * 2**20) for number in range(2)]
+    assert "deleted: 6.0 MiB of checkpoints; only records of trials stay" in verdict(*trials)
 
 
 def test_the_jobs_own_design_may_win():

@@ -61,6 +61,12 @@ def test_a_folder_is_read_as_a_whole_and_deleted_as_a_whole(place):
     assert [child.name for child in place.children()] == ["checkpoint_2"]
 
 
+def test_the_size_of_a_folder_is_that_of_all_its_files(place):
+    (place / "a" / "one.txt").write_text("12345")
+    (place / "a" / "deeper" / "two.txt").write_text("123")
+    assert [(place / name).num_bytes() for name in ("a", "a/one.txt", "none")] == [8, 5, 0]
+
+
 def test_an_empty_folder_exists_and_is_an_empty_folder(place):
     folder = place / "checkpoint_0001"
     folder.make_folder()
