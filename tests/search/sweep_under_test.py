@@ -76,11 +76,11 @@ class Diary:
 
 
 def main(folder: Path) -> None:
-    """Run a sweep of two trials in a folder, with a diary beside it."""
+    """Run a sweep in a folder, one trial at a time, with a diary beside it."""
     from cluster.runtime import connected
     from pipeline.search.driver import run_search
 
-    job = tiny_job(folder, trials=2, epochs=1)
+    job = tiny_job(folder, trials=5, epochs=3)
     data = save_data(job, folder / "plan.npz")
     with connected():
         run_search(
