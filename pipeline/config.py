@@ -167,6 +167,10 @@ class SearchConfig(Section):
     repeats: Annotated[int, Field(ge=0)] = Field(
         0, description="trainings of winner and own design with new seeds, to tell the gain from noise"
     )
+    winner: Literal["retrain", "continue"] = Field(
+        "retrain",
+        description="the training starts anew with the winner's settings; continue: from its weights",
+    )
     max_failed: Share = Field(0.5, description="share of the trials that may fail before the search gives up")
     study: str | None = Field(
         None, description="Optuna storage, any database URI; without it SQLite beside the results"
@@ -203,6 +207,16 @@ class SearchConfig(Section):
             raise ValueError(
                 "warm_start knows what one objective reached, got pareto as well; leave one of them out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_that_go_on_fit(self) -> "SearchConfig":
+        for key, value in (("image_size", self.image_size), ("pareto", ", ".join(self.pareto))):
+            if self.winner == "continue" and value:
+                raise ValueError(
+                    f"winner: continue keeps the weights of the best score for the same network, got {key}: "
+                    f"{value} as well; write winner: retrain, or leave {key} out"
+                )
         return self
 
     @property

@@ -7,7 +7,7 @@ goes on after any end. The driver alone writes to MLflow.
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -34,6 +34,7 @@ from pipeline.reporting import EpochLog, Reporter, TrialLog, log_history
 from pipeline.search.driver import max_concurrent_trials, run_search
 from pipeline.search.latencies import stored_latencies
 from pipeline.search.result import SearchResult
+from pipeline.search.trial import WINNER
 from pipeline.search.verdict import describe_verdict
 from pipeline.storage import StoragePath
 from pipeline.training.checkpoint import EpochReport, History
@@ -252,10 +253,12 @@ def final_plan(session: Session) -> TrainingPlan:
     """Return the final training: the job's settings, overridden by the best trial's values."""
     best = tune(session)
     job = session.job.override(best.best.values) if best else session.job
+    goes_on = job.search is not None and job.search.winner == "continue"
+    weights = replace(session.weights, winner=session.folder.search / WINNER if goes_on else None)
     return plan_training(
         job,
         session.folder.data_plan,
-        weights=session.weights,
+        weights=weights,
         latencies=stored_latencies(session.folder.search),
     )
 

@@ -213,6 +213,7 @@ def test_the_written_job_file_is_the_preset_and_shows_every_key(preset):
         ),
         ({"study": "postgresql://db/optuna?password=very-secret"}, "study must hold no password"),
         ({"max_failed": 1.5}, "max_failed"),
+        ({"winner": "continue", "image_size": 32}, "winner: continue keeps .* got image_size: 32 as well"),
         (
             {"objective": "budget", "max_gmacs": 1.0, "image_size": 32},
             "max_gmacs is for images of data.image",

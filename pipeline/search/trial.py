@@ -28,6 +28,9 @@ from .trial_job import trial_job
 EPOCH, HISTORY, FAILURE = "epoch", "history", "failure"
 """Keys of a Tune result beside `score`: how many epochs, all of them as JSON, and why the training broke."""
 
+WINNER = "winner"
+"""Folder of a sweep."""
+
 TRIAL_RESOURCES = {"CPU": 0, "memory": 2**20}
 """What the waiting process reserves. Ray refuses an empty request, and a fraction of a CPU would not fit
 beside workers that use all CPUs; every node has memory."""
@@ -57,6 +60,11 @@ class TrialSetup:
     def runs(self) -> StoragePath:
         """Where the Ray Train runs of trials are stored."""
         return self.folder / "trials"
+
+    @property
+    def winner(self) -> StoragePath:
+        """The checkpoint of the best trial so far, where the training shall go on from it."""
+        return self.folder / WINNER
 
     @property
     def records(self) -> RecordStore:

@@ -5,10 +5,17 @@ from typing import Any
 
 from ray import tune
 
+from pipeline.storage import StoragePath
+from pipeline.training.best import best_checkpoint
+from pipeline.training.checkpoint import History
+from pipeline.training.manifest import at_hand
+from pipeline.training.uploading import checkpoint_name
+from pipeline.training.worker import SCORE
+
 from .halving import Halving
 from .observer import GuardedObserver
 from .record import Outcome, TrialRecord, history_from_json
-from .score import outcome_of
+from .score import outcome_of, score_so_far
 from .trial import FAILURE, HISTORY, TrialSetup, run_name
 from .trial_job import trial_seed
 
@@ -99,11 +106,20 @@ class TrialWatcher(tune.Callback):  # type: ignore[misc]
 
     def _end(self, record: TrialRecord, outcome: Outcome, cause: str | None) -> None:
         if record.outcome is None:
-            size = (self._setup.runs / run_name(record.trial_id)).num_bytes()
+            run = self._setup.runs / run_name(record.trial_id)
+            if self._setup.search.winner == "continue" and outcome != "failed" and self._is_best(record):
+                keep_best(run, record.history, self._setup.winner)
+            size = run.num_bytes()
             record = record.ended(outcome, cause, deleted_bytes=size)
             self._store(record)
             self._observer.ended(record)
         self._delete_checkpoints(record.trial_id)
+
+    def _is_best(self, record: TrialRecord) -> bool:
+        """Return whether a trial that ends is the winner so far."""
+        others = [score_so_far(other.history) for other in self.ended() if other.outcome != "failed"]
+        is_of_search = record.number < self._setup.search.trials
+        return is_of_search and score_so_far(record.history) > max(others, default=-1.0)
 
     def _store(self, record: TrialRecord) -> None:
         self.records[record.number] = record
@@ -112,6 +128,16 @@ class TrialWatcher(tune.Callback):  # type: ignore[misc]
     def _delete_checkpoints(self, trial_id: str) -> None:
         """Delete a trial's run: only its record stays; workers that are being stopped may still write."""
         (self._setup.runs / run_name(trial_id)).delete()
+
+
+def keep_best(run: StoragePath, history: History, folder: StoragePath) -> None:
+    """Copy the best whole checkpoint of a trial's run to a folder, in place of what is there."""
+    scores = {checkpoint_name(report.epoch): report.metrics[SCORE] for report in history}
+    folders = [(child, child.name.partition(".")[0]) for child in run.children()]
+    rated = [(child, scores[name]) for child, name in folders if name in scores]
+    with at_hand(best_checkpoint(rated, order="max")) as best:
+        folder.delete()
+        folder.copy_from(best)
 
 
 def last_failure(file: Path) -> str:

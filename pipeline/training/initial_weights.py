@@ -18,10 +18,12 @@ class GivenWeights:
     Attributes:
         initial: What all trainings of a pretrained job start from; None for a job that starts new.
         teacher: Weights of the network that teaches the super-net; None where there is none.
+        winner: Checkpoint of a search's best trial, where the training goes on from it; else None.
     """
 
     initial: StoragePath | None = None
     teacher: StoragePath | None = None
+    winner: StoragePath | None = None
 
 
 def store_initial_weights(

@@ -31,6 +31,7 @@ class TrainingPlan:
     Attributes:
         network: What to train.
         initial_weights: File of the backbone's initial weights; None starts new.
+        winner: Checkpoint of the same network that lends its weights to start from; None where there is none.
         teacher: Who teaches the super-net beside the labels, or None.
         recipe: How to train it.
         distillation: How the students learn.
@@ -48,6 +49,7 @@ class TrainingPlan:
 
     network: NetworkDescription
     initial_weights: StoragePath | None
+    winner: StoragePath | None
     teacher: TeacherPlan | None
     recipe: TrainingConfig
     distillation: DistillationConfig
@@ -85,6 +87,7 @@ def plan_training(
     return TrainingPlan(
         network=describe_network(job, num_classes=num_classes),
         initial_weights=weights.initial,
+        winner=weights.winner,
         teacher=TeacherPlan(teacher, weights.teacher) if teacher and weights.teacher else None,
         recipe=job.training,
         distillation=job.distillation,

@@ -19,10 +19,12 @@ from pipeline.networks import AdaptiveDepthNetwork, DepthProfile
 from pipeline.networks.adaptive import memory_format
 from pipeline.storage import StoragePath
 
+from .checkpoint import load_weights
 from .determinism import be_deterministic
 from .health import HealthWatch
 from .host_memory import keep_freed_memory
 from .initial_weights import load_initial_weights
+from .manifest import at_hand
 from .mixing import BatchMixer
 from .optimisation import build_criterion, build_optimizer, build_scheduler
 from .plan import TrainingPlan, load_data_plan
@@ -137,6 +139,9 @@ def build_network(plan: TrainingPlan) -> AdaptiveDepthNetwork:
     network = plan.network.build()
     if plan.initial_weights is not None:
         load_initial_weights(plan.initial_weights, network)
+    if plan.winner is not None:
+        with at_hand(plan.winner) as folder:
+            load_weights(folder, network)
     return network
 
 

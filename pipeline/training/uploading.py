@@ -94,12 +94,17 @@ def registered() -> tuple[Stored, ...]:
     )
 
 
+def checkpoint_name(epoch: int) -> str:
+    """Return the name of an epoch's folder; a number may follow it, see `free_name`."""
+    return f"checkpoint_{epoch:04d}"
+
+
 def free_name(epoch: int, taken: Collection[str]) -> str:
     """Return the name of an epoch's folder, numbered where a refused checkpoint of that epoch bears it.
 
     Ray would take two checkpoints of one name for two, and delete the folder of both with the worse one.
     """
-    name = f"checkpoint_{epoch:04d}"
+    name = checkpoint_name(epoch)
     names = [name, *(f"{name}.{number}" for number in range(2, len(taken) + 2))]
     return next(name for name in names if name not in taken)
 
