@@ -110,7 +110,7 @@ def test_no_placement_group_is_left_after_a_sweep():
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_twenty_stopped_trials_leave_no_process_and_no_placement_group(tmp_path):
-    job = sweep.tiny_job(tmp_path, trials=24, epochs=2)
+    job = sweep.tiny_job(tmp_path, trials=24, epochs=2).override({"training.workers": 1})
     data, diary = sweep.save_data(job, tmp_path / "data.npz"), sweep.Diary()
     before = set(living_actors())
     result = run_search(
