@@ -161,6 +161,9 @@ class SearchConfig(Section):
     start_points: Annotated[tuple[dict[str, Any], ...], Field(strict=False)] = Field(
         (), description="designs to try next, by dotted key; what one leaves out is as in the job"
     )
+    warmup: Literal["one_shot"] | None = Field(
+        None, description="one_shot: train all splits at once first, and try the best three of them next"
+    )
     warm_start: str | None = Field(
         None, description="folder of a job, STORAGE/NAME, whose trials the sampler shall know"
     )

@@ -69,6 +69,27 @@ class EpochLog:
             log.warning("epochs %s not logged yet", [r.epoch for r in progress.reports], exc_info=True)
 
 
+class WarmupLog:
+    """Tells the user how the training of all splits at once goes."""
+
+    def __init__(self, reporter: Reporter, *, epochs: int) -> None:
+        self._reporter = reporter
+        self._epochs = epochs
+
+    def on_progress(self, progress: Progress) -> None:
+        """Tell the news."""
+        for report in progress.reports:
+            told = describe_epoch(report.metrics)
+            self._reporter.say(f"all splits at once  epoch {report.epoch}/{self._epochs}  {told}")
+        done = max(progress.epoch - 1, 0) + progress.step / progress.num_steps
+        self._reporter.advance("training all splits at once", done, self._epochs)
+
+    def on_scores(self, scores: Mapping[tuple[int, ...], float]) -> None:
+        """Tell the best and the worst split."""
+        ranked = [f"{list(split)} {score:.4f}" for split, score in scores.items()]
+        self._reporter.say(f"{len(ranked)} splits scored: {', '.join(ranked[:5])} ... {ranked[-1]}")
+
+
 class TrialLog:
     """Follows the trials of a search: to the user and to nested runs in MLflow."""
 

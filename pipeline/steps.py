@@ -30,7 +30,7 @@ from pipeline.registry.store import (
     tracking_uri,
 )
 from pipeline.registry.tracking import JobRun
-from pipeline.reporting import EpochLog, Reporter, TrialLog, log_history
+from pipeline.reporting import EpochLog, Reporter, TrialLog, WarmupLog, log_history
 from pipeline.search.driver import max_concurrent_trials, run_search
 from pipeline.search.latencies import stored_latencies
 from pipeline.search.result import SearchResult
@@ -222,6 +222,7 @@ def tune(session: Session) -> SearchResult | None:
         stages=stage_sizes(shape_of(job)),
         weights=session.weights,
         observer=TrialLog(session.run, session.reporter, trials=job.search.trials, epochs=job.search.epochs),
+        on_warmup=WarmupLog(session.reporter, epochs=job.search.epochs),
     )
     session.run.log_text(result.to_json(), "search.json")
     for line in describe_verdict(job, result):

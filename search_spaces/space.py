@@ -88,6 +88,10 @@ class SearchSpace:
             for key in self._keys()
         }
 
+    def holds(self, design: Mapping[str, Any], stages: Sequence[StageSize]) -> bool:
+        """Return whether a design can be drawn."""
+        return not self._misfits(design, stages)
+
     def point(self, design: Mapping[str, Any], stages: Sequence[StageSize]) -> dict[str, Any]:
         """Return a design as a point; settings that it does not name are ignored.
 

@@ -77,6 +77,10 @@ def test_a_sound_job_has_no_problem_and_leaves_no_trace(tmp_path):
         ),
         ({"search": {"space": "no-such-space", "epochs": 1}}, "no-such-space"),
         (
+            {"search": {"space": "recipe_only", "epochs": 1, "warmup": "one_shot"}},
+            "space 'recipe_only' does not draw split",
+        ),
+        (
             {
                 "backbone": {"name": "vit_tiny_patch16_224"},
                 "search": {"space": "vit", "epochs": 1, "image_size": 50},

@@ -27,12 +27,14 @@ from pipeline.storage import StoragePath
 from pipeline.training.initial_weights import GivenWeights
 from pipeline.training.plan import NOTHING_GIVEN, NOTHING_MEASURED, load_data_plan
 from search_spaces import SearchSpace
+from search_spaces.keys import SPLIT
 
 from .fitting import budget_problems, dropped_because, load_space_for
 from .former import former_trials
 from .halving import Halving
 from .latencies import measured_latencies
-from .observer import GuardedObserver, TrialObserver
+from .observer import GuardedObserver, TrialObserver, WarmupObserver
+from .one_shot import BEST_SPLITS, score_all_splits
 from .record import TrialRecord
 from .result import SearchResult, TrialResult
 from .schedulers import make_scheduler
@@ -55,6 +57,7 @@ def run_search(
     stages: Sequence[StageSize],
     observer: TrialObserver,
     weights: GivenWeights = NOTHING_GIVEN,
+    on_warmup: WarmupObserver | None = None,
 ) -> SearchResult:
     """Search the job's space; needs a connection to Ray.
 
@@ -69,6 +72,7 @@ def run_search(
         stages: Size of every stage of the job's backbone.
         observer: Told about every trial, in this process.
         weights: Files for a job that is pretrained or has a teacher.
+        on_warmup: Told about the training before the first trial, where there is one.
 
     Raises:
         RequestError: If the space does not fit the job; with all problems.
@@ -94,7 +98,10 @@ def run_search(
     part = load_data_plan(data).take(search.data_fraction, seed=job.seed)
     with setup.data.writing() as path:
         part.save(path)
-    study = open_study(setup, space, stages, rungs=halving.rungs if halving else ())
+    first = first_designs(job, search, space, stages)
+    if search.warmup:
+        first += warm_up(setup, space, stages, first, on_warmup)
+    study = open_study(setup, space, stages, first=first, rungs=halving.rungs if halving else ())
     searcher = StudySearcher(
         study,
         room=partial(max_concurrent_trials, job),
@@ -188,7 +195,12 @@ def open_halving(setup: TrialSetup) -> Halving | None:
 
 
 def open_study(
-    setup: TrialSetup, space: SearchSpace, stages: Sequence[StageSize], *, rungs: Sequence[int]
+    setup: TrialSetup,
+    space: SearchSpace,
+    stages: Sequence[StageSize],
+    *,
+    first: Sequence[Mapping[str, Any]],
+    rungs: Sequence[int],
 ) -> Study:
     """Return the study of a sweep, which knows all its records."""
     job, search = setup.job, setup.search
@@ -200,7 +212,7 @@ def open_study(
             point=partial(space.point, stages=stages),
             obstacle=partial(dropped_because, job, latencies=setup.latencies),
         ),
-        first=first_designs(job, search, space, stages),
+        first=first,
         storage=optuna.storages.RDBStorage(search.study or study_url(setup.folder)),
         name=study_name(setup.folder, job.name),
         rungs=rungs,
@@ -223,6 +235,32 @@ def first_designs(
     """Return the designs that come before those of the sampler."""
     own = space.start_design(job, stages)
     return [*([own] if search.paper_first else []), *({**own, **point} for point in search.start_points)]
+
+
+def warm_up(
+    setup: TrialSetup,
+    space: SearchSpace,
+    stages: Sequence[StageSize],
+    first: Sequence[Mapping[str, Any]],
+    observer: WarmupObserver | None,
+) -> list[Mapping[str, Any]]:
+    """Return designs with the best splits of a one-shot network that the space can draw and that are new."""
+    job = setup.job
+    scores = score_all_splits(
+        job,
+        setup.search,
+        setup.data,
+        folder=setup.folder,
+        weights=setup.weights,
+        latencies=setup.latencies,
+        on_progress=observer.on_progress if observer else lambda _progress: None,
+    )
+    if observer:
+        observer.on_scores(scores)
+    own = space.start_design(job, stages)
+    designs = [{**own, SPLIT: list(split)} for split in scores]
+    fitting = [design for design in designs if design not in first and space.holds(design, stages)]
+    return [*fitting[:BEST_SPLITS]]
 
 
 def run_repeats(setup: TrialSetup, watcher: TrialWatcher, result: SearchResult) -> tuple[TrialResult, ...]:

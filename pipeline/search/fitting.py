@@ -32,11 +32,29 @@ def search_problems(job: Job, search: SearchConfig, network: AdaptiveDepthNetwor
     try:
         space = load_space_for(job, search.space)
         problems = space.check(job, stages) or budget_problems(job, search, space, stages)
-        problems += _image_problems(job, search)
+        problems += _image_problems(job, search) + _warmup_problems(job, search, space)
         if not problems:
             former_trials(job, search, space, stages)
     except RequestError as error:
         return list(error.problems)
+    return problems
+
+
+def _warmup_problems(job: Job, search: SearchConfig, space: SearchSpace) -> list[str]:
+    """Return why splits cannot be compared by a one-shot network, if so."""
+    if search.warmup is None:
+        return []
+    problems = []
+    if SPLIT not in space.ranges or space.backbones:
+        problems.append(
+            f"search.warmup: one_shot compares splits of one backbone, space {space.name!r} does not draw "
+            "split, or draws backbones; leave warmup out, or take a space such as resnet or splits_only"
+        )
+    if not job.evaluation.calibration_images:
+        problems.append(
+            "search.warmup: one_shot needs norm statistics of every split, got "
+            "evaluation.calibration_images: 0; leave one of them out"
+        )
     return problems
 
 

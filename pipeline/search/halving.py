@@ -93,17 +93,22 @@ class Halving:
 
     def waits(self, number: int) -> bool:
         """Return whether a trial stands at a rung that it has not passed."""
-        return self._rung_of(number) is not None
+        if number in self._failed:
+            return False
+        return any(number in self._scores[rung] and number not in self._passed[rung] for rung in self.rungs)
 
     def may_go_on(self, number: int) -> bool:
         """Return whether a trial that waits can still get a place or lead, whatever others will reach."""
-        rung = self._rung_of(number)
-        if rung is None:
-            return False
-        if self._leader_at(rung) == number:
-            return True
-        places = self._most_at(self.rungs.index(rung)) // REDUCTION_FACTOR - len(self._passed[rung])
-        return number in self._waiting_at(rung)[: max(0, places)]
+        return self.waits(number) and number not in self.hopeless()
+
+    def hopeless(self) -> set[int]:
+        """Return the trials that wait and can neither get a place any more nor lead."""
+        found: set[int] = set()
+        for index, rung in enumerate(self.rungs):
+            places = self._most_at(index) // REDUCTION_FACTOR - len(self._passed[rung])
+            found.update(self._waiting_at(rung)[max(0, places) :])
+            found.discard(self._leader_at(rung))
+        return found
 
     def _take_in(self, record: TrialRecord) -> None:
         if record.number in self._exempt:
@@ -133,9 +138,6 @@ class Halving:
             default=None,
         )
         return None if best in self._passed[rung] else best
-
-    def _rung_of(self, number: int) -> int | None:
-        return next((rung for rung in self.rungs if number in self._waiting_at(rung)), None)
 
     def _most_at(self, index: int) -> int:
         """Return how many trials can have come to a rung in the end."""

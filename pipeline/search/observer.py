@@ -1,8 +1,10 @@
 """Who is told about a sweep while it runs, such as the terminal and the tracking server."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
+
+from pipeline.training.progress import Progress
 
 from .record import Outcome, TrialRecord
 
@@ -24,6 +26,16 @@ class TrialObserver(Protocol):
 
     def on_end(self, trial_id: str, outcome: Outcome, cause: str | None) -> None:
         """A trial ended; failed ones have a cause."""
+
+
+class WarmupObserver(Protocol):
+    """Is told about the one-shot training before the first trial."""
+
+    def on_progress(self, progress: Progress) -> None:
+        """Steps were taken or epochs ended; called from a thread."""
+
+    def on_scores(self, scores: Mapping[tuple[int, ...], float]) -> None:
+        """Every split has its score, the best first."""
 
 
 class GuardedObserver:

@@ -97,9 +97,9 @@ class TrialWatcher(tune.Callback):  # type: ignore[misc]
         """Record the end of trials that wait for a place and can have none any more."""
         if self._halving is None:
             return
-        for record in [record for record in self.records.values() if record.outcome is None]:
-            if self._halving.waits(record.number) and not self._halving.may_go_on(record.number):
-                self._end(record, "stopped", None)
+        for number in sorted(self._halving.hopeless()):
+            if self.records[number].outcome is None:
+                self._end(self.records[number], "stopped", None)
 
     def _waits(self, record: TrialRecord) -> bool:
         return self._halving is not None and self._halving.may_go_on(record.number)

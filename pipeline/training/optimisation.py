@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pipeline.networks import AdaptiveDepthNetwork
+from pipeline.networks.one_shot import OneShotNetwork
 from pipeline.recipe import TrainingConfig
 
 WARMUP_START = 0.01
@@ -20,11 +21,11 @@ WARMUP_START = 0.01
 def build_optimizer(network: AdaptiveDepthNetwork, recipe: TrainingConfig) -> Optimizer:
     """Return timm's optimiser; norms and biases, skip-aware ones included, are not decayed.
 
-    Torch's own optimisers update all weights in one kernel.
+    Torch's own optimisers update all weights in one kernel, but where a step does not reach them all.
     """
     kwargs = dict(recipe.optimizer_kwargs)
     if "fused" in inspect.signature(get_optimizer_class(recipe.optimizer, bind_defaults=False)).parameters:
-        kwargs.setdefault("fused", "foreach" not in kwargs)
+        kwargs.setdefault("fused", "foreach" not in kwargs and not isinstance(network, OneShotNetwork))
     optimizer: Optimizer = create_optimizer_v2(
         network,
         opt=recipe.optimizer,

@@ -45,6 +45,7 @@ class TrainingPlan:
         calibration_images: Training images from which norms take their statistics before all profiles are
             measured; 0 leaves them as training had them.
         objective: Of the score.
+        draws_splits: Train a one-shot network, whose split is drawn anew for every step.
     """
 
     network: NetworkDescription
@@ -62,6 +63,7 @@ class TrainingPlan:
     validates_all_profiles: bool
     calibration_images: int
     objective: Objective
+    draws_splits: bool = False
 
 
 def plan_training(

@@ -17,6 +17,7 @@ from pipeline.data.random_state import mix_seed
 from pipeline.data.transforms import eval_transform, train_transform
 from pipeline.networks import AdaptiveDepthNetwork, DepthProfile
 from pipeline.networks.adaptive import memory_format
+from pipeline.networks.one_shot import OneShotNetwork
 from pipeline.storage import StoragePath
 
 from .checkpoint import load_weights
@@ -29,7 +30,7 @@ from .mixing import BatchMixer
 from .optimisation import build_criterion, build_optimizer, build_scheduler
 from .plan import TrainingPlan, load_data_plan
 from .step import SelfDistillation
-from .students import StudentSchedule
+from .students import SplitSchedule, StudentSchedule
 from .teacher import Teacher
 from .update import Updater
 
@@ -102,7 +103,7 @@ def open_session(plan: TrainingPlan, board: Any, run: StoragePath) -> Session:  
         ),
         optimizer=optimizer,
         scheduler=build_scheduler(optimizer, plan.recipe, updates_per_epoch=updates_per_epoch),
-        students=StudentSchedule(network.profiles, plan.distillation, seed=plan.seed),
+        students=build_students(plan, network),
         mixer=build_mixer(plan, rank=rank),
         train_batches=train_batches,
         validation_batches=build_validation_loader(plan, rank=rank, world_size=world_size),
@@ -136,13 +137,20 @@ def build_mixer(plan: TrainingPlan, *, rank: int) -> BatchMixer | None:
 
 def build_network(plan: TrainingPlan) -> AdaptiveDepthNetwork:
     """Return the network of a plan with its initial weights."""
-    network = plan.network.build()
+    network = OneShotNetwork(plan.network) if plan.draws_splits else plan.network.build()
     if plan.initial_weights is not None:
         load_initial_weights(plan.initial_weights, network)
     if plan.winner is not None:
         with at_hand(plan.winner) as folder:
             load_weights(folder, network)
     return network
+
+
+def build_students(plan: TrainingPlan, network: AdaptiveDepthNetwork) -> StudentSchedule:
+    """Return who learns from the super-net in every step."""
+    if isinstance(network, OneShotNetwork):
+        return SplitSchedule(network, plan.distillation, seed=plan.seed)
+    return StudentSchedule(network.profiles, plan.distillation, seed=plan.seed)
 
 
 def build_step(

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 from pipeline.data.random_state import mix_seed
 from pipeline.networks import DepthProfile
+from pipeline.networks.one_shot import OneShotNetwork
 from pipeline.recipe import DistillationConfig
 
-_STREAM = 0x57D
-"""Keeps these draws apart from others that follow from the same seed."""
+_STREAM, _SPLIT_STREAM = 0x57D, 0x57E
+"""Keep these draws apart from others that follow from the same seed."""
 
 
 def trained_profiles(profiles: Sequence[DepthProfile], rule: DistillationConfig) -> tuple[DepthProfile, ...]:
@@ -44,3 +45,24 @@ class StudentSchedule:
         if dice.random() >= self._rule.sampled_share:
             return (self._base,)
         return (self._base, dice.choice(self._between))
+
+
+class SplitSchedule(StudentSchedule):
+    """Draws a split of a one-shot network for every step; the students are depths of that split.
+
+    Args:
+        network: Whose split is chosen.
+        rule: Who learns.
+        seed: Of the run.
+    """
+
+    def __init__(self, network: OneShotNetwork, rule: DistillationConfig, *, seed: int) -> None:
+        super().__init__(network.profiles, rule, seed=seed)
+        self._network = network
+        self._splits = network.splits()
+
+    def draw(self, update: int) -> tuple[DepthProfile, ...]:
+        """Choose the split of an update (from 0) and return its students."""
+        dice = random.Random(mix_seed(self._seed, _SPLIT_STREAM, update))
+        self._network.choose(dice.choice(self._splits))
+        return super().draw(update)

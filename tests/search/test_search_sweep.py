@@ -150,6 +150,38 @@ def test_a_sweep_whose_study_was_lost_costs_no_trial(swept):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_best_splits_of_a_one_shot_network_are_tried_first_and_it_is_trained_once(tmp_path):
+    job = sweep.tiny_job(tmp_path, trials=3, epochs=1, warmup="one_shot")
+    data, folder = sweep.save_data(job, tmp_path / "data.npz"), StoragePath.local(tmp_path) / "search"
+
+    class Told:
+        def __init__(self):
+            self.scores, self.epochs = [], []
+
+        def on_progress(self, progress):
+            self.epochs += [report.epoch for report in progress.reports]
+
+        def on_scores(self, scores):
+            self.scores.append(dict(scores))
+
+    told, results = Told(), []
+    for _ in range(2):
+        results.append(
+            run_search(job, data, folder=folder, stages=sweep.STAGES, observer=sweep.Diary(), on_warmup=told)
+        )
+        (folder / "result.json").delete()
+    assert results[0] == results[1]
+    assert told.epochs == [1]
+    scores, again = told.scores
+    assert scores == again
+    assert sorted(scores) == [(1, 1, 1, 1), (1, 2, 1, 1), (2, 1, 1, 1), (2, 2, 1, 1)]
+    assert list(scores.values()) == sorted(scores.values(), reverse=True)
+    best = [list(split) for split in scores if split != (2, 2, 1, 1)]  # which is the job's own
+    assert [trial.values["split"] for trial in results[0].trials] == [[2, 2, 1, 1], *best[:2]]
+
+
+@pytest.mark.slow
 def test_repeats_train_both_designs_in_turns_with_new_seeds_for_all_epochs(swept):
     result, _, folder, _ = swept
     job = sweep.tiny_job(folder.parent, repeats=1)
