@@ -113,7 +113,8 @@ def score_checkpoint(plan: TrainingPlan, checkpoint: StoragePath) -> dict[Points
     network = OneShotNetwork(plan.network)
     with at_hand(checkpoint) as path:
         load_weights(path, network)
-    images = take_images(build_train_loader(plan, rank=0, world_size=1), plan.calibration_images)
+    loader = build_train_loader(plan, rank=0, world_size=1)
+    images = list(take_images(loader, plan.calibration_images))
     batches = list(build_validation_loader(plan, rank=0, world_size=1))
     reached = reach_splits(network.to(device), images, batches, device=device)
     return {split: plan.objective.score(one.network, one.accuracies) for split, one in reached.items()}

@@ -115,7 +115,10 @@ class Study:
             storage=storage, study_name=name, directions=self._directions, load_if_exists=True
         )
         # Only this process writes to the study, so this list is the study without asking a database.
-        self._trials = self.optuna.get_trials()
+        self._trials: list[FrozenTrial] = []
+        self._drawn: dict[int, Design] = {}
+        for trial in self.optuna.get_trials():
+            self._take_in(trial)
 
     def learn(self, former: Sequence[FormerTrial]) -> None:
         """Take in what trials of another search reached."""
@@ -130,21 +133,19 @@ class Study:
         known = {trial.user_attrs.get(NUMBER): trial for trial in self._trials}
         for record in records:
             told = known.get(record.number)
+            if told is not None and (told.state.is_finished() or record.outcome is None):
+                continue
             values = None if record.outcome is None else self._values_of(record)
             if told is None:
                 point = self._designs.point(record.values)
                 self._add(self._trial_at(point, {NUMBER: record.number}, values=values))
-            elif values is not None and not told.state.is_finished():
+            elif values is not None:
                 self.optuna.tell(told.number, list(values))
                 told.state, told.values = TrialState.COMPLETE, list(values)
 
     def drawn(self) -> dict[int, Design]:
         """Return all designs so far, by number."""
-        return {
-            trial.user_attrs[NUMBER]: self._designs.draw(optuna.trial.FixedTrial(trial.params))
-            for trial in self._trials
-            if NUMBER in trial.user_attrs
-        }
+        return dict(self._drawn)
 
     def draw(self, number: int, records: Iterable[TrialRecord] = ()) -> dict[str, Any]:
         """Draw the design with a number.
@@ -165,7 +166,7 @@ class Study:
         )
         if number < len(self._first):
             copy.enqueue_trial(self._designs.point(self._first[number]))
-        earlier, num_repeated = list(self.drawn().values()), 0
+        earlier, num_repeated = list(self._drawn.values()), 0
         at_random = optuna.samplers.RandomSampler(seed)
         for _ in range(MAX_DROPPED):
             trial = copy.ask()
@@ -268,7 +269,13 @@ class Study:
     def _add(self, trial: FrozenTrial) -> None:
         self.optuna.add_trial(trial)
         trial.number = len(self._trials)
+        self._take_in(trial)
+
+    def _take_in(self, trial: FrozenTrial) -> None:
         self._trials.append(trial)
+        if NUMBER in trial.user_attrs:
+            design = self._designs.draw(optuna.trial.FixedTrial(trial.params))
+            self._drawn[trial.user_attrs[NUMBER]] = design
 
 
 def _with(trial: FrozenTrial, values: Values | None) -> FrozenTrial:

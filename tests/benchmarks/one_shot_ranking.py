@@ -1,10 +1,10 @@
 """Does one training of all splits at once rank them as a training of each does? On CIFAR-10, without Ray.
 
 A one-shot network is trained with a split drawn anew for every step, and all splits are scored by its
-weights. Then some of them, spread evenly over their costs, are trained each by itself: same seed, same recipe,
-same number of epochs. The rank correlation says how far the one predicts the other. Cheap splits have a large
-hypervolume by themselves, so ranking by multiply-adds alone stands beside it, and so do scores that cost does
-not enter.
+weights. Then some of them, spread evenly over their costs, are trained each by itself: same seed, same
+recipe, same number of epochs. The rank correlation says how far the one predicts the other. Cheap splits have
+a large hypervolume by themselves, so ranking by multiply-adds alone stands beside it, and so do scores that
+cost does not enter.
 
 Run:      python -m tests.benchmarks.one_shot_ranking PATH/TO/train.parquet --seed 0
 Expect:   a table; see RESULTS.md
@@ -103,7 +103,8 @@ def one_shot_scores(plan: TrainingPlan) -> dict[Points, Scores]:
     torch.manual_seed(plan.seed)
     train_together(network, plan)
     held_out = list(build_validation_loader(plan, rank=0, world_size=1))
-    images = take_images(build_train_loader(plan, rank=0, world_size=1), plan.calibration_images)
+    loader = build_train_loader(plan, rank=0, world_size=1)
+    images = list(take_images(loader, plan.calibration_images))
     found = reach_splits(network, images, held_out, device=CPU)
     return {split: Scores.of(reached) for split, reached in found.items()}
 
