@@ -26,7 +26,8 @@ from .paired import publish
 COMMAND = "python -m tests.benchmarks.search_against_random PATH/TO/train.parquet"
 TRIALS, EPOCHS = 16, 6
 IMAGES, ALL_IMAGES, VALIDATION = 10_000, 50_000, 0.04
-"""Validation images are taken from all, so that both 10,000 train and 2,000 measure."""
+"""A trial has the same share of both: 10,000 images train and 417 measure, so a hypervolume is known to about
+0.01."""
 
 
 class Printing:
