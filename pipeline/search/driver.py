@@ -112,11 +112,12 @@ def run_search(
     )
     run_trials(setup, watcher, searcher, make_scheduler(search, watcher.ended(), halving))
     watcher.settle()
-    study.reconcile(watcher.ended())
     ended = collect(watcher.records.values(), search)
+    records = of_search(watcher.records.values(), search)
+    study.reconcile(records)
     result = SearchResult.of(
         ended,
-        importance=study.importance(watcher.ended()),
+        importance=study.importance(records),
         num_dropped=study.num_dropped(),
         pareto=search.pareto,
     )
@@ -175,7 +176,7 @@ def forget_failures(setup: TrialSetup) -> None:
 
 def has_failed(records: Iterable[TrialRecord], search: SearchConfig) -> bool:
     """Return whether so many trials failed that the search gives up."""
-    num_failed = sum(record.outcome == "failed" for record in records if record.number < search.trials)
+    num_failed = sum(record.outcome == "failed" for record in of_search(records, search))
     return num_failed > search.max_failed * search.trials or num_failed == search.trials
 
 
@@ -188,9 +189,8 @@ def open_halving(setup: TrialSetup) -> Halving | None:
     if search.scheduler != "asha":
         return None
     halving = Halving(trials=search.trials, epochs=search.epochs, exempt=[0] if search.paper_first else [])
-    for record in setup.records.load_all():
-        if record.number < search.trials:
-            halving.learn(record)
+    for record in of_search(setup.records.load_all(), search):
+        halving.learn(record)
     return halving
 
 
@@ -218,8 +218,13 @@ def open_study(
         rungs=rungs,
     )
     study.learn(former_trials(job, search, space, stages))
-    study.reconcile(setup.records.load_all())
+    study.reconcile(of_search(setup.records.load_all(), search))
     return study
+
+
+def of_search(records: Iterable[TrialRecord], search: SearchConfig) -> list[TrialRecord]:
+    """Return the records of trials without those of repeats, which come after them."""
+    return [record for record in records if record.number < search.trials]
 
 
 def study_url(folder: StoragePath) -> str:
@@ -327,7 +332,7 @@ def collect(records: Iterable[TrialRecord], search: SearchConfig) -> list[TrialR
     Raises:
         JobError: If a trial is missing or has not ended, or too many failed.
     """
-    records = [record for record in records if record.number < search.trials]
+    records = of_search(records, search)
     ended = [TrialResult.from_record(record) for record in records if record.outcome is not None]
     if has_failed(records, search):
         raise JobError(explain_failures(ended, search))

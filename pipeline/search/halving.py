@@ -47,12 +47,13 @@ class Halving:
         self._scores: dict[int, dict[int, float]] = {rung: {} for rung in self.rungs}
         self._passed: dict[int, set[int]] = {rung: set() for rung in self.rungs}
         self._failed: set[int] = set()
+        self._ended: set[int] = set()
 
     def learn(self, record: TrialRecord) -> None:
         """Take in what a trial of an earlier command reached."""
         self._take_in(record)
-        if record.outcome == "failed":
-            self.fail(record.number)
+        if record.outcome is not None:
+            self.end(record.number, has_failed=record.outcome == "failed")
 
     def report(self, record: TrialRecord) -> bool:
         """Take in the epochs of a running trial; returns whether it goes on at once."""
@@ -65,9 +66,11 @@ class Halving:
         self._passed[rung].add(number)
         return True
 
-    def fail(self, number: int) -> None:
-        """Say that a trial will reach nothing more."""
-        self._failed.add(number)
+    def end(self, number: int, *, has_failed: bool) -> None:
+        """Say that a trial is over; of one that failed, what it reached counts no more."""
+        self._ended.add(number)
+        if has_failed:
+            self._failed.add(number)
 
     def resume(self) -> int | None:
         """Return which waiting trial goes on now, of several the one that came furthest; None if none may."""
@@ -93,7 +96,7 @@ class Halving:
 
     def waits(self, number: int) -> bool:
         """Return whether a trial stands at a rung that it has not passed."""
-        if number in self._failed:
+        if number in self._ended:
             return False
         return any(number in self._scores[rung] and number not in self._passed[rung] for rung in self.rungs)
 
@@ -121,7 +124,7 @@ class Halving:
 
     def _waiting_at(self, rung: int) -> list[int]:
         """Return who stands at a rung, the best first."""
-        gone = self._passed[rung] | self._failed
+        gone = self._passed[rung] | self._ended
         waiting = [number for number in self._scores[rung] if number not in gone]
         return sorted(waiting, key=lambda number: (-self._scores[rung][number], number))
 
@@ -137,7 +140,7 @@ class Halving:
             key=lambda number: (self._scores[rung][number], -number),
             default=None,
         )
-        return None if best in self._passed[rung] else best
+        return None if best in self._passed[rung] | self._ended else best
 
     def _most_at(self, index: int) -> int:
         """Return how many trials can have come to a rung in the end."""
@@ -166,11 +169,11 @@ class HalvingScheduler(FIFOScheduler):  # type: ignore[misc]
         """Decide about a trial after an epoch."""
         number = trial.config["number"]
         if result[FAILURE]:
-            self._halving.fail(number)
+            self._halving.end(number, has_failed=True)
             return str(TrialScheduler.CONTINUE)  # it ends by itself
         record = TrialRecord(trial.trial_id, number, 0, {}, history_from_json(result[HISTORY]))
         return str(TrialScheduler.CONTINUE if self._halving.report(record) else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:  # noqa: ANN401, ARG002
         """Hear that a trial broke."""
-        self._halving.fail(trial.config["number"])
+        self._halving.end(trial.config["number"], has_failed=True)

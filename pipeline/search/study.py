@@ -157,7 +157,7 @@ class Study:
         Raises:
             JobError: If a thousand designs in a row have an obstacle.
         """
-        seed = trial_seed(self._seed, number)  # so that a kill changes nothing
+        seed = trial_seed(self._seed, number)
         copy = self._copy(
             self._curves(records, self._search.pareto),
             self._directions,

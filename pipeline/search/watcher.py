@@ -105,6 +105,8 @@ class TrialWatcher(tune.Callback):  # type: ignore[misc]
         return self._halving is not None and self._halving.may_go_on(record.number)
 
     def _end(self, record: TrialRecord, outcome: Outcome, cause: str | None) -> None:
+        if self._halving is not None:
+            self._halving.end(record.number, has_failed=outcome == "failed")
         if record.outcome is None:
             run = self._setup.runs / run_name(record.trial_id)
             if self._setup.search.winner == "continue" and outcome != "failed" and self._is_best(record):

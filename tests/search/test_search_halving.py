@@ -61,7 +61,7 @@ class Sweep:
             self.trained.append((number, len(record.history) + 1))
             record = record_of(number, self.curves[number][: len(record.history) + 1])
             if number in failing and len(record.history) == 2:
-                halving.fail(number)
+                halving.end(number, has_failed=True)
                 self.records[number] = record_of(number, self.curves[number][:2], "failed")
                 return
             self.records[number] = record
@@ -150,6 +150,18 @@ def test_a_trial_waits_only_as_long_as_it_may_get_a_place():
     halving.report(record_of(3, [0.25]))
     assert [halving.may_go_on(number) for number in range(4)] == [True, False, False, True]
     assert [halving.resume(), halving.resume(), halving.resume()] == [0, 3, None]
+
+
+def test_who_has_ended_never_comes_back():
+    """Its checkpoint is gone; not even when those that were better fail."""
+    halving = Halving(trials=2, epochs=4)
+    assert not halving.report(record_of(0, [0.9]))
+    assert not halving.report(record_of(1, [0.5]))
+    assert halving.resume() == 0
+    assert halving.hopeless() == {1}
+    halving.end(1, has_failed=False)
+    halving.end(0, has_failed=True)
+    assert (halving.resume(), halving.resume_leader(), halving.waits(1)) == (None, None, False)
 
 
 def test_the_scheduler_stops_who_has_to_wait_and_lets_a_failure_end_by_itself():
