@@ -36,10 +36,9 @@ from pipeline.training.session import build_network, build_train_loader, build_v
 
 from .every_profile import CPU, train_together
 from .paired import publish
+from .search_against_random import ALL_IMAGES, IMAGES, VALIDATION
 
 COMMAND = "python -m tests.benchmarks.one_shot_ranking PATH/TO/train.parquet"
-IMAGES, ALL_IMAGES, VALIDATION = 10_000, 50_000, 1 / 6
-"""A training has the same share of both parts: with 10,000 images to learn from, 2,000 measure."""
 
 
 @dataclass(frozen=True)
