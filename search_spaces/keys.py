@@ -37,6 +37,7 @@ CONDITIONS = (
 """Settings that decide which ranges others have; searched by kind conditional alone."""
 
 SPLIT_KINDS = ("split_points", "split_ratios", "split_ratio")
+OTHER_KINDS = ("float", "int", "choice", "conditional")
 
 REFUSED = {
     "seed": "the seed of a trial follows from the job's",
@@ -53,10 +54,13 @@ REFUSED = {
 
 
 def key_problems(key: str, kind: str | None) -> list[str]:
-    """Return why a key of a space cannot be searched with this kind of range; nothing if it can."""
+    """Return why a key of a space cannot be searched with this kind of range; nothing if it can.
+
+    Nor is there anything to say of a kind that does not exist.
+    """
     if key not in (CONDITIONS if kind == "conditional" else SEARCHABLE):
         return [f"{key}: {_refusal(key)}"]
-    if key == SPLIT and kind not in (*SPLIT_KINDS, None):
+    if key == SPLIT and kind in OTHER_KINDS:
         return [f"{key}: split needs kind: split_points, got kind: {kind}; write {{kind: split_points}}"]
     if key == BACKBONE and kind not in ("choice", "conditional", None):
         return [
