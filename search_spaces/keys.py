@@ -62,7 +62,7 @@ def key_problems(key: str, kind: str | None) -> list[str]:
         return [f"{key}: {_refusal(key)}"]
     if key == SPLIT and kind in OTHER_KINDS:
         return [f"{key}: split needs kind: split_points, got kind: {kind}; write {{kind: split_points}}"]
-    if key == BACKBONE and kind not in ("choice", "conditional", None):
+    if key == BACKBONE and kind in ("float", "int", *SPLIT_KINDS):
         return [
             f"{key}: a backbone is one of some names, got kind: {kind}; write kind: choice or conditional"
         ]
