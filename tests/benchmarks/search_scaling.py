@@ -1,6 +1,8 @@
 """A sweep of many trials that train nothing: what driver, Ray, Optuna and MLflow cost themselves.
 
 Every trial reports a made-up curve at once, through the driver, records, study and tracking of real ones.
+Ray Tune reuses the processes of these trials, which it cannot do with real ones: starting one and importing
+torch in it outweighs all else, so it is measured by itself, with few trials and without reuse.
 
 Run:      python -m tests.benchmarks.search_scaling
 Expect:   not measured whole yet; the aim is growth no worse than linear in time, memory and bytes
@@ -14,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -32,7 +35,7 @@ from .paired import publish
 from .step_memory import memory_bytes
 
 COMMAND = "python -m tests.benchmarks.search_scaling"
-SIZES = (100, 300, 1000)
+SIZES, FEW = (100, 300, 1000), 30
 EPOCHS = 4
 STAGES = tuple(StageSize(blocks) for blocks in (3, 4, 6, 3))
 
@@ -74,11 +77,16 @@ def make_job(folder: Path, trials: int) -> Job:
     )
 
 
-def measure(trials: int) -> dict[str, float]:
+def measure(trials: int, *, reuses_processes: bool) -> dict[str, float]:
     """Return what one sweep takes: seconds of the search, bytes of driver and database."""
     with tempfile.TemporaryDirectory() as name:
         job = make_job(Path(name), trials)
-        with opened(job, Silent()) as session, mock.patch.object(driver, "run_trial", simulated_trial):
+        settings = partial(tune.TuneConfig, reuse_actors=reuses_processes)
+        with (
+            opened(job, Silent()) as session,
+            mock.patch.object(driver, "run_trial", simulated_trial),
+            mock.patch.object(tune, "TuneConfig", settings),
+        ):
             before = memory_bytes("VmRSS")
             start_s = time.perf_counter()
             result = driver.run_search(
@@ -113,16 +121,17 @@ def main() -> None:
     """Measure all sizes and publish them, or in a process of its own print one size's figures."""
     logging.disable(logging.WARNING)
     if len(sys.argv) > 1:
-        print(json.dumps(measure(int(sys.argv[1]))))  # noqa: T201
+        print(json.dumps(measure(int(sys.argv[1]), reuses_processes=sys.argv[2:] == ["reuse"])))  # noqa: T201
         return
     notes = [
         f"Trials report {EPOCHS} made-up epochs each at once; one trial a CPU core at a time; ASHA and TPE."
     ]
-    for trials in SIZES:
-        command = [sys.executable, "-m", "tests.benchmarks.search_scaling", str(trials)]
+    for trials, way in ((FEW, "start"), *((size, "reuse") for size in SIZES)):
+        command = [sys.executable, "-m", "tests.benchmarks.search_scaling", str(trials), way]
         output = subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL)
-        notes.append(describe(trials, json.loads(output.splitlines()[-1])))
-        print(notes[-1])  # noqa: T201
+        found = describe(trials, json.loads(output.splitlines()[-1]))
+        notes.append(f"A process for every trial, {found}" if way == "start" else found)
+        print(notes[-1], flush=True)  # noqa: T201
     publish("A search of many trials", COMMAND, [], notes)
 
 
