@@ -11,6 +11,9 @@ from pipeline.training.progress import Progress
 
 log = logging.getLogger(__name__)
 
+NUM_BEST = 5
+"""Of the splits that are told; chosen."""
+
 TRIAL_STATUS: dict[Outcome, EndStatus] = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
 
 
@@ -85,9 +88,9 @@ class WarmupLog:
         self._reporter.advance("training all splits at once", done, self._epochs)
 
     def on_scores(self, scores: Mapping[tuple[int, ...], float]) -> None:
-        """Tell the best and the worst split."""
-        ranked = [f"{list(split)} {score:.4f}" for split, score in scores.items()]
-        self._reporter.say(f"{len(ranked)} splits scored: {', '.join(ranked[:5])} ... {ranked[-1]}")
+        """Tell the best splits."""
+        best = [f"{list(split)} {score:.4f}" for split, score in list(scores.items())[:NUM_BEST]]
+        self._reporter.say(f"{len(scores)} splits scored, the best: {', '.join(best)}")
 
 
 class TrialLog:

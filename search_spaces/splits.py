@@ -136,7 +136,8 @@ class SplitRatio(RatioBounds):
 def point_at(ratio: float, stage: StageSize) -> int:
     """Return the split point nearest to a share of a stage's blocks, of two the larger, as in the paper."""
     nearest = math.floor(ratio * stage.blocks + 0.5)
-    return min(max(nearest, stage.min_mandatory), max(stage.min_mandatory, stage.blocks - 1))
+    points = stage.skippable_points
+    return min(max(nearest, points[0]), points[-1])
 
 
 def split_names(stages: Sequence[StageSize]) -> list[str]:

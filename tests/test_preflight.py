@@ -82,6 +82,14 @@ def test_a_sound_job_has_no_problem_and_leaves_no_trace(tmp_path):
         ),
         (
             {
+                "backbone": {"name": "efficientnet_b7"},
+                "data": {"train": "builtin:digits", "image_size": 64},
+                "search": {"space": "mobilenet", "epochs": 1, "warmup": "one_shot"},
+            },
+            "one_shot scores every split, at most 1,000, efficientnet_b7 has",
+        ),
+        (
+            {
                 "backbone": {"name": "vit_tiny_patch16_224"},
                 "search": {"space": "vit", "epochs": 1, "image_size": 50},
             },

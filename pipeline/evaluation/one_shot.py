@@ -1,6 +1,6 @@
 """What every split of a one-shot network is worth, without training any by itself."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -17,7 +17,6 @@ def reach_splits(
     batches: Sequence[tuple[Tensor, Tensor]],
     *,
     device: torch.device,
-    on_split: Callable[[int], None] = lambda _done: None,
 ) -> dict[Points, Reached]:
     """Count what all profiles of all splits reach, each with norm statistics of its own.
 
@@ -26,11 +25,9 @@ def reach_splits(
         images: To take the statistics from, see `calibrate`; shape (B, channels, height, width) each.
         batches: Validation images with labels of shape (B,).
         device: Where to compute.
-        on_split: Told how many splits have been counted.
     """
     found: dict[Points, Reached] = {}
     for split in network.splits():
         anew = calibrate(network.view(split), images, device=device)
         found[split] = reach(anew, batches, device=device, statistics="paths")
-        on_split(len(found))
     return found

@@ -11,6 +11,7 @@ from .accuracy import Accuracy
 from .pareto import Point, hypervolume
 
 ObjectiveName = Literal["hypervolume", "full_accuracy", "base_accuracy", "budget"]
+CostName = Literal["macs", "latency"]
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,15 @@ class Objective:
         max_macs: Of a profile within the budget, for one image; None is no limit.
         max_params: Of a profile within the budget; None is no limit.
         max_latency_ms: Of a profile within the budget; None is no limit.
-        latencies: Of the backbone; the hypervolume's costs are latencies where there are some, else MACs.
+        cost: What `relative_cost` and with it the hypervolume go by; `latency` needs `latencies`.
+        latencies: Of the backbone; without them the limit in milliseconds does not count.
     """
 
     name: ObjectiveName = "hypervolume"
     max_macs: float | None = None
     max_params: float | None = None
     max_latency_ms: float | None = None
+    cost: CostName = "macs"
     latencies: BlockLatencies | None = None
 
     def score(self, network: AdaptiveDepthNetwork, results: Mapping[DepthProfile, Accuracy]) -> float:
@@ -54,9 +57,9 @@ class Objective:
     def relative_cost(self, network: AdaptiveDepthNetwork, profile: DepthProfile) -> float:
         """Return what a profile costs, as a share of the super-net's cost."""
         full, _ = network.extremes
-        if self.latencies is not None:
+        if self.cost == "latency" and self.latencies is not None:
             return self.latencies.of(network.left_out(profile)) / self.latencies.whole_ms
-        return network.cost(profile).macs / network.cost(full).macs
+        return network.macs(profile) / network.macs(full)
 
     def admits(self, network: AdaptiveDepthNetwork, profile: DepthProfile) -> bool:
         """Return whether a profile is within the budget."""

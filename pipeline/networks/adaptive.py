@@ -357,15 +357,19 @@ class AdaptiveDepthNetwork(nn.Module):
 
     def cost(self, profile: str | DepthProfile) -> ProfileCost:
         """Return the multiply-adds for one image and the parameters of one depth."""
+        parameters = sum(parameter.numel() for parameter in self.subnetwork(profile).parameters())
+        return ProfileCost(self.macs(profile), parameters)
+
+    def macs(self, profile: str | DepthProfile) -> int:
+        """Return the multiply-adds of one depth for one image; unlike `cost` it builds nothing."""
         chosen = self.parse_profile(profile)
         segments = self.segment_macs
-        macs = sum(
+        return sum(
             segments.skipped[segment]
             if self.skips(segment, self.path(segment, chosen))
             else segments.whole[segment]
             for segment in range(self.num_segments)
         )
-        return ProfileCost(macs, sum(parameter.numel() for parameter in self.subnetwork(chosen).parameters()))
 
     def train(self, mode: bool = True) -> Self:
         """Set training mode, in the skipped forms as well."""

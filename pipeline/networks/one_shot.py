@@ -11,7 +11,6 @@ from typing import Any, Self
 
 from .adaptive import AdaptiveDepthNetwork, NetworkDescription
 from .profiles import resolve_split
-from .stages import StageLayout
 from .wiring import Form
 
 Points = tuple[int, ...]
@@ -35,18 +34,14 @@ class OneShotNetwork(AdaptiveDepthNetwork):
 
     def __init__(self, description: NetworkDescription) -> None:
         plain = replace(description, split="paper", path_statistics=False).build()
-        largest = largest_split(plain.layouts)
+        largest = tuple(layout.size.skippable_points[-1] for layout in plain.layouts)
         super().__init__(plain.backbone, split=largest, description=replace(plain.description, split=largest))
         self._views: dict[Points, AdaptiveDepthNetwork] = {}
         self._chosen: Points = self.split
 
     def splits(self) -> list[Points]:
         """Return every split that leaves each stage skippable, the smallest first."""
-        points = [
-            range(min(layout.size.min_mandatory, largest), largest + 1)
-            for layout, largest in zip(self.layouts, self.split, strict=True)
-        ]
-        return list(itertools.product(*points))
+        return list(itertools.product(*(layout.size.skippable_points for layout in self.layouts)))
 
     def choose(self, split: Sequence[int]) -> None:
         """Run at a split from now on; raises ValueError if it is none of `splits`."""
@@ -89,8 +84,3 @@ class OneShotNetwork(AdaptiveDepthNetwork):
                 f"{list(self.split)}"
             )
         return points
-
-
-def largest_split(layouts: Sequence[StageLayout]) -> Points:
-    """Return the split with the most mandatory blocks that leaves each stage skippable."""
-    return tuple(max(layout.size.min_mandatory, layout.size.blocks - 1) for layout in layouts)

@@ -106,6 +106,11 @@ class StageSize:
         return self.min_mandatory < self.blocks
 
     @property
+    def skippable_points(self) -> range:
+        """The split points that leave blocks to skip; of a stage that cannot be skipped, its only one."""
+        return range(self.min_mandatory, max(self.min_mandatory, self.blocks - 1) + 1)
+
+    @property
     def paper_point(self) -> int:
         """The paper's split point: about half of the stage is mandatory.
 

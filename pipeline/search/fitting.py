@@ -3,6 +3,7 @@
 Nothing is trained for it; networks are built without weights.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,9 @@ from search_spaces.keys import BACKBONE, SPLIT
 
 from .former import former_trials
 
+MAX_SPLITS = 1000
+"""That a one-shot network is scored at; chosen: each takes as long as an evaluation of all profiles."""
+
 
 def search_problems(job: Job, search: SearchConfig, network: AdaptiveDepthNetwork) -> list[str]:
     """Return everything that keeps a job's search from starting.
@@ -32,7 +36,7 @@ def search_problems(job: Job, search: SearchConfig, network: AdaptiveDepthNetwor
     try:
         space = load_space_for(job, search.space)
         problems = space.check(job, stages) or budget_problems(job, search, space, stages)
-        problems += _image_problems(job, search) + _warmup_problems(job, search, space)
+        problems += _image_problems(job, search) + _warmup_problems(job, search, space, stages)
         if not problems:
             former_trials(job, search, space, stages)
     except RequestError as error:
@@ -40,7 +44,9 @@ def search_problems(job: Job, search: SearchConfig, network: AdaptiveDepthNetwor
     return problems
 
 
-def _warmup_problems(job: Job, search: SearchConfig, space: SearchSpace) -> list[str]:
+def _warmup_problems(
+    job: Job, search: SearchConfig, space: SearchSpace, stages: Sequence[StageSize]
+) -> list[str]:
     """Return why splits cannot be compared by a one-shot network, if so."""
     if search.warmup is None:
         return []
@@ -49,6 +55,12 @@ def _warmup_problems(job: Job, search: SearchConfig, space: SearchSpace) -> list
         problems.append(
             f"search.warmup: one_shot compares splits of one backbone, space {space.name!r} does not draw "
             "split, or draws backbones; leave warmup out, or take a space such as resnet or splits_only"
+        )
+    num_splits = math.prod(len(stage.skippable_points) for stage in stages)
+    if num_splits > MAX_SPLITS:
+        problems.append(
+            f"search.warmup: one_shot scores every split, at most {MAX_SPLITS:,}, {job.backbone.name} has "
+            f"{num_splits:,}; leave it out"
         )
     if not job.evaluation.calibration_images:
         problems.append(

@@ -9,11 +9,14 @@ goes on, so a search that improves from trial to trial stops hardly any. Here pl
 at a rung n / 2 go on in all, which bounds the epochs of a search. In the end who leads at a rung goes on too.
 """
 
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from pipeline.training.checkpoint import History
 
 from .record import TrialRecord, history_from_json
 from .score import score_so_far
@@ -25,10 +28,8 @@ REDUCTION_FACTOR = 2
 
 def rungs_of(epochs: int) -> tuple[int, ...]:
     """Return the epochs after which only the better half goes on, of trials with so many epochs."""
-    rungs = [1]
-    while rungs[-1] * REDUCTION_FACTOR < epochs:
-        rungs.append(rungs[-1] * REDUCTION_FACTOR)
-    return tuple(rung for rung in rungs if rung < epochs)
+    powers = (REDUCTION_FACTOR**number for number in itertools.count())
+    return tuple(itertools.takewhile(lambda rung: rung < epochs, powers))
 
 
 class Halving:
@@ -51,14 +52,14 @@ class Halving:
 
     def learn(self, record: TrialRecord) -> None:
         """Take in what a trial of an earlier command reached."""
-        self._take_in(record)
+        self._take_in(record.number, record.history)
         if record.outcome is not None:
             self.end(record.number, has_failed=record.outcome == "failed")
 
-    def report(self, record: TrialRecord) -> bool:
+    def report(self, number: int, history: History) -> bool:
         """Take in the epochs of a running trial; returns whether it goes on at once."""
-        self._take_in(record)
-        rung, number = len(record.history), record.number
+        self._take_in(number, history)
+        rung = len(history)
         if rung not in self.rungs or number in self._exempt or number in self._passed[rung]:
             return True
         if self._next_at(rung) != number:
@@ -113,14 +114,14 @@ class Halving:
             found.discard(self._leader_at(rung))
         return found
 
-    def _take_in(self, record: TrialRecord) -> None:
-        if record.number in self._exempt:
+    def _take_in(self, number: int, history: History) -> None:
+        if number in self._exempt:
             return
         for rung in self.rungs:
-            if len(record.history) >= rung:
-                self._scores[rung].setdefault(record.number, score_so_far(record.history[:rung]))
-            if len(record.history) > rung:
-                self._passed[rung].add(record.number)
+            if len(history) >= rung:
+                self._scores[rung].setdefault(number, score_so_far(history[:rung]))
+            if len(history) > rung:
+                self._passed[rung].add(number)
 
     def _waiting_at(self, rung: int) -> list[int]:
         """Return who stands at a rung, the best first."""
@@ -171,8 +172,8 @@ class HalvingScheduler(FIFOScheduler):  # type: ignore[misc]
         if result[FAILURE]:
             self._halving.end(number, has_failed=True)
             return str(TrialScheduler.CONTINUE)  # it ends by itself
-        record = TrialRecord(trial.trial_id, number, 0, {}, history_from_json(result[HISTORY]))
-        return str(TrialScheduler.CONTINUE if self._halving.report(record) else TrialScheduler.STOP)
+        goes_on = self._halving.report(number, history_from_json(result[HISTORY]))
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:  # noqa: ANN401, ARG002
         """Hear that a trial broke."""

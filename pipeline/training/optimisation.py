@@ -3,15 +3,15 @@
 import inspect
 from collections.abc import Callable
 
+import torch
 from timm.loss import BinaryCrossEntropy
 from timm.optim import create_optimizer_v2, get_optimizer_class
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 
 from pipeline.networks import AdaptiveDepthNetwork
-from pipeline.networks.one_shot import OneShotNetwork
 from pipeline.recipe import TrainingConfig
 
 WARMUP_START = 0.01
@@ -21,11 +21,11 @@ WARMUP_START = 0.01
 def build_optimizer(network: AdaptiveDepthNetwork, recipe: TrainingConfig) -> Optimizer:
     """Return timm's optimiser; norms and biases, skip-aware ones included, are not decayed.
 
-    Torch's own optimisers update all weights in one kernel, but where a step does not reach them all.
+    Torch's own optimisers update all weights in one kernel.
     """
     kwargs = dict(recipe.optimizer_kwargs)
     if "fused" in inspect.signature(get_optimizer_class(recipe.optimizer, bind_defaults=False)).parameters:
-        kwargs.setdefault("fused", "foreach" not in kwargs and not isinstance(network, OneShotNetwork))
+        kwargs.setdefault("fused", "foreach" not in kwargs)
     optimizer: Optimizer = create_optimizer_v2(
         network,
         opt=recipe.optimizer,
@@ -35,7 +35,20 @@ def build_optimizer(network: AdaptiveDepthNetwork, recipe: TrainingConfig) -> Op
         layer_decay=recipe.layer_decay,
         **kwargs,
     )
+    if isinstance(optimizer, SGD) and optimizer.defaults["fused"] and optimizer.defaults["momentum"]:
+        _start_momentum(optimizer)
     return optimizer
+
+
+def _start_momentum(optimizer: SGD) -> None:
+    """Give every parameter a momentum of zero, which without dampening changes no update.
+
+    Torch's fused SGD breaks where some parameters have one and others do not yet, such as norms of a depth or
+    split that no update has drawn so far.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def build_scheduler(optimizer: Optimizer, recipe: TrainingConfig, *, updates_per_epoch: int) -> Scheduler:

@@ -121,6 +121,7 @@ def objective_of(job: Job, latencies: Mapping[str, BlockLatencies] = NOTHING_MEA
         max_macs=None if search.max_gmacs is None else search.max_gmacs * 1e9,
         max_params=None if search.max_mparams is None else search.max_mparams * 1e6,
         max_latency_ms=search.max_ms,
+        cost=search.cost,
         latencies=latencies.get(job.backbone.name),
     )
 

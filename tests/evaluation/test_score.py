@@ -56,7 +56,7 @@ def latencies(network):
 
 
 def test_latencies_take_the_place_of_macs_in_the_hypervolume(network, results, latencies):
-    objective = Objective(latencies=latencies)
+    objective = Objective(cost="latency", latencies=latencies)
     relative = {profile.letters: objective.relative_cost(network, profile) for profile in results}
     assert relative == {"FFFF": 1.0, "FFTT": 10 / 12, "TTFF": 10 / 12, "TTTT": 8 / 12}
     area = 0.6 * (10 - 8) / 12 + 0.8 * (12 - 10) / 12 + 0.9 * (1.25 - 1)
@@ -69,6 +69,12 @@ def test_a_budget_in_milliseconds_counts_the_best_profile_within_it(
 ):
     objective = Objective("budget", max_latency_ms=limit_ms, latencies=latencies)
     assert objective.score(network, results) == score
+
+
+def test_a_limit_in_milliseconds_does_not_change_what_costs_are(network, latencies):
+    _, base = network.extremes
+    objective = Objective("budget", max_latency_ms=9.0, latencies=latencies)
+    assert objective.relative_cost(network, base) == network.macs("base") / network.macs("full")
 
 
 def test_an_excess_in_milliseconds_is_told(network, latencies):

@@ -65,7 +65,7 @@ class Sweep:
                 self.records[number] = record_of(number, self.curves[number][:2], "failed")
                 return
             self.records[number] = record
-            if not halving.report(record):
+            if not halving.report(number, record.history):
                 return
         if len(record.history) == EPOCHS:
             self.records[number] = record_of(number, self.curves[number], "finished")
@@ -144,10 +144,10 @@ def test_in_the_end_nobody_can_get_a_place(failing):
 def test_a_trial_waits_only_as_long_as_it_may_get_a_place():
     halving = Halving(trials=4, epochs=2)
     for number, score in enumerate([0.3, 0.2, 0.1]):
-        halving.report(record_of(number, [score]))
+        halving.report(number, record_of(number, [score]).history)
     # Two of four will go on, and the fourth is still to come.
     assert [halving.may_go_on(number) for number in range(3)] == [True, True, False]
-    halving.report(record_of(3, [0.25]))
+    halving.report(3, record_of(3, [0.25]).history)
     assert [halving.may_go_on(number) for number in range(4)] == [True, False, False, True]
     assert [halving.resume(), halving.resume(), halving.resume()] == [0, 3, None]
 
@@ -155,8 +155,8 @@ def test_a_trial_waits_only_as_long_as_it_may_get_a_place():
 def test_who_has_ended_never_comes_back():
     """Its checkpoint is gone; not even when those that were better fail."""
     halving = Halving(trials=2, epochs=4)
-    assert not halving.report(record_of(0, [0.9]))
-    assert not halving.report(record_of(1, [0.5]))
+    assert not halving.report(0, record_of(0, [0.9]).history)
+    assert not halving.report(1, record_of(1, [0.5]).history)
     assert halving.resume() == 0
     assert halving.hopeless() == {1}
     halving.end(1, has_failed=False)

@@ -106,3 +106,15 @@ def test_the_average_follows_the_weights_slowly(start):
     first, last = (weights.state_dict()[name] for weights in (start, network))
     average = updater.ema.module.state_dict()[name]
     assert 0 < (average - first).norm() < (last - first).norm()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lamb"])
+def test_norms_that_no_update_has_drawn_so_far_stay_as_they_are_and_break_none(start, optimizer):
+    network, updater = _updater(start, optimizer=optimizer)
+    before = copy.deepcopy(network.state_dict())
+    for update, letters in enumerate(["TFFF", "FTFF", "FTFF"]):
+        updater.backward([(IMAGES, LABELS)], [network.parse_profile(letters)])
+        updater.apply(update)
+    changed = {name for name, weights in network.state_dict().items() if not weights.equal(before[name])}
+    blocks = {name.split(".")[2] for name in changed if name.startswith("skip_norms.")}
+    assert blocks == {"0", "2"}  # the mandatory ones of the two stages that were skipped
