@@ -18,11 +18,12 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from cluster.runtime import capacity
-from pipeline.config import Job, SearchConfig
+from pipeline.config import Job
 from pipeline.data.cache import cache_folder
 from pipeline.errors import JobError, RequestError
 from pipeline.networks.cost import BlockLatencies
 from pipeline.networks.profiles import StageSize
+from pipeline.search_config import SearchConfig
 from pipeline.storage import StoragePath
 from pipeline.training.initial_weights import GivenWeights
 from pipeline.training.plan import NOTHING_GIVEN, NOTHING_MEASURED, load_data_plan
@@ -38,7 +39,8 @@ from .one_shot import BEST_SPLITS, score_all_splits
 from .record import TrialRecord
 from .result import SearchResult, TrialResult
 from .schedulers import make_scheduler
-from .study import Designs, ListSearcher, Study, StudySearcher, forget_study, study_name
+from .searchers import ListSearcher, StudySearcher
+from .study import Designs, Study, forget_study, study_name
 from .trial import TRIAL_RESOURCES, TrialSetup, run_trial
 from .watcher import TrialWatcher
 
@@ -89,7 +91,7 @@ def run_search(
     )
     stored = folder / "result.json"
     forget_failures(setup)
-    halving = open_halving(setup)
+    halving = open_halving(search)
     watcher = TrialWatcher(setup, GuardedObserver(observer), halving)
     watcher.tell_again()
     if stored.exists():
@@ -102,6 +104,7 @@ def run_search(
     if search.warmup:
         first += warm_up(setup, space, stages, first, on_warmup)
     study = open_study(setup, space, stages, first=first, rungs=halving.rungs if halving else ())
+    study.reconcile(of_search(watcher.records.values(), search))
     searcher = StudySearcher(
         study,
         room=partial(max_concurrent_trials, job),
@@ -119,7 +122,7 @@ def run_search(
         ended,
         importance=study.importance(records),
         num_dropped=study.num_dropped(),
-        pareto=search.pareto,
+        front=study.front() if search.pareto else (),
     )
     if search.repeats and result.best.number:
         result = replace(result, repeats=run_repeats(setup, watcher, result))
@@ -180,18 +183,14 @@ def has_failed(records: Iterable[TrialRecord], search: SearchConfig) -> bool:
     return num_failed > search.max_failed * search.trials or num_failed == search.trials
 
 
-def open_halving(setup: TrialSetup) -> Halving | None:
-    """Return which trials go beyond which epoch, as their records say; None with another scheduler.
+def open_halving(search: SearchConfig) -> Halving | None:
+    """Return what decides which trials go beyond which epoch; None with another scheduler.
 
     The job's own design always goes on: it is what the winner is compared with.
     """
-    search = setup.search
     if search.scheduler != "asha":
         return None
-    halving = Halving(trials=search.trials, epochs=search.epochs, exempt=[0] if search.paper_first else [])
-    for record in of_search(setup.records.load_all(), search):
-        halving.learn(record)
-    return halving
+    return Halving(trials=search.trials, epochs=search.epochs, exempt=[0] if search.paper_first else [])
 
 
 def open_study(
@@ -202,7 +201,7 @@ def open_study(
     first: Sequence[Mapping[str, Any]],
     rungs: Sequence[int],
 ) -> Study:
-    """Return the study of a sweep, which knows all its records."""
+    """Return the study of a sweep."""
     job, search = setup.job, setup.search
     study = Study(
         search,
@@ -218,7 +217,6 @@ def open_study(
         rungs=rungs,
     )
     study.learn(former_trials(job, search, space, stages))
-    study.reconcile(of_search(setup.records.load_all(), search))
     return study
 
 
@@ -264,8 +262,14 @@ def warm_up(
         observer.on_scores(scores)
     own = space.start_design(job, stages)
     designs = [{**own, SPLIT: list(split)} for split in scores]
-    fitting = [design for design in designs if design not in first and space.holds(design, stages)]
-    return [*fitting[:BEST_SPLITS]]
+    fitting: list[Mapping[str, Any]] = [
+        design
+        for design in designs
+        if design not in first
+        and space.holds(design, stages)
+        and dropped_because(job, design, setup.latencies) is None
+    ]
+    return fitting[:BEST_SPLITS]
 
 
 def run_repeats(setup: TrialSetup, watcher: TrialWatcher, result: SearchResult) -> tuple[TrialResult, ...]:

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pipeline.config import Job, SearchConfig
+from pipeline.config import Job
 from pipeline.errors import RequestError
 from pipeline.networks import AdaptiveDepthNetwork
 from pipeline.networks.cost import BlockLatencies
 from pipeline.networks.profiles import StageSize
+from pipeline.search_config import SearchConfig
 from pipeline.survey import explain
 from pipeline.training.plan import NOTHING_MEASURED, objective_of, shape_of, stage_sizes
 from search_spaces import SearchSpace, load_space

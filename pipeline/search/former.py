@@ -6,10 +6,11 @@ from typing import Any
 
 import yaml
 
-from pipeline.config import Job, SearchConfig
+from pipeline.config import Job
 from pipeline.errors import RequestError
 from pipeline.folder import JobFolder
 from pipeline.networks.profiles import StageSize
+from pipeline.search_config import SearchConfig
 from pipeline.storage import StoragePath
 from search_spaces import SearchSpace
 

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 
 from cluster.runtime import run_remotely
-from pipeline.config import Job, SearchConfig
+from pipeline.config import Job
 from pipeline.evaluation.calibration import take_images
 from pipeline.evaluation.one_shot import reach_splits
 from pipeline.networks.cost import BlockLatencies
 from pipeline.networks.one_shot import OneShotNetwork, Points
+from pipeline.search_config import SearchConfig
 from pipeline.storage import StoragePath
 from pipeline.training.checkpoint import load_weights
 from pipeline.training.initial_weights import GivenWeights

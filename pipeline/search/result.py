@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.config import ParetoValue
 from pipeline.errors import JobError
 
 from .record import Outcome, TrialRecord
-from .score import FAILED_SCORE, PARETO_METRICS, best_epoch, curve_of, score_so_far
+from .score import FAILED_SCORE, best_epoch, curve_of, score_so_far
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,8 @@ class SearchResult:
         importance: Share of each parameter in how scores differ, the largest first; none of few trials.
         num_dropped: Designs that could not meet the budget and were not trained.
         repeats: The first trial's design and the best one's in turns, trained again with new seeds.
-        pareto: What designs were traded off by, if not the score alone counted.
+        front: Numbers of the trials that no other one beats in all that is traded off; empty where the score
+            alone counted.
     """
 
     trials: tuple[TrialResult, ...]
@@ -82,12 +82,7 @@ class SearchResult:
     importance: Mapping[str, float]
     num_dropped: int
     repeats: tuple[TrialResult, ...] = ()
-    pareto: tuple[ParetoValue, ...] = ()
-
-    @property
-    def front(self) -> tuple[TrialResult, ...]:
-        """Trials that no other one beats in one value of `pareto` without losing in another, by number."""
-        return pareto_trials(self.trials, self.pareto) if self.pareto else ()
+    front: tuple[int, ...] = ()
 
     @classmethod
     def of(
@@ -97,7 +92,7 @@ class SearchResult:
         importance: Mapping[str, float],
         num_dropped: int,
         repeats: Sequence[TrialResult] = (),
-        pareto: Sequence[ParetoValue] = (),
+        front: Sequence[int] = (),
     ) -> "SearchResult":
         """Return the result of a sweep with these trials; among equals the first is the best.
 
@@ -116,11 +111,14 @@ class SearchResult:
             )
         return cls(
             trials=ordered,
-            best=max(pareto_trials(sound, pareto) if pareto else sound, key=lambda trial: trial.score),
+            best=max(
+                (trial for trial in sound if not front or trial.number in front),
+                key=lambda trial: trial.score,
+            ),
             importance=importance,
             num_dropped=num_dropped,
             repeats=tuple(repeats),
-            pareto=tuple(pareto),
+            front=tuple(front),
         )
 
     def to_json(self) -> str:
@@ -131,7 +129,7 @@ class SearchResult:
                 "importance": dict(self.importance),
                 "num_dropped": self.num_dropped,
                 "repeats": [asdict(trial) for trial in self.repeats],
-                "pareto": list(self.pareto),
+                "front": list(self.front),
             },
             indent=2,
         )
@@ -145,23 +143,3 @@ class SearchResult:
             for name in ("trials", "repeats")
         )
         return cls.of(trials, repeats=repeats, **data)
-
-
-def pareto_trials(trials: Sequence[TrialResult], pareto: Sequence[ParetoValue]) -> tuple[TrialResult, ...]:
-    """Return the trials that no other one dominates, those that failed left out.
-
-    Args:
-        trials: With the metrics of their best epochs.
-        pareto: What counts; costs are the better the smaller.
-    """
-
-    def losses(trial: TrialResult) -> list[float]:
-        return [trial.metrics[PARETO_METRICS[name]] * (1 if name == "base_cost" else -1) for name in pareto]
-
-    def dominates(one: list[float], other: list[float]) -> bool:
-        return one != other and all(a <= b for a, b in zip(one, other, strict=True))
-
-    sound = [trial for trial in trials if trial.outcome != "failed"]
-    return tuple(
-        trial for trial in sound if not any(dominates(losses(other), losses(trial)) for other in sound)
-    )

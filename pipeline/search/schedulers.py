@@ -7,7 +7,7 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
-from pipeline.config import SearchConfig
+from pipeline.search_config import SearchConfig
 from pipeline.training.worker import SCORE
 
 from .halving import REDUCTION_FACTOR, Halving, HalvingScheduler

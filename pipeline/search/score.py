@@ -6,9 +6,10 @@ that is the checkpoint that a training keeps.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Literal, TypeVar
 
-from pipeline.config import ParetoValue
+from pipeline.search_config import ParetoValue
 from pipeline.training.checkpoint import EpochReport, History
 from pipeline.training.worker import SCORE
 
@@ -18,14 +19,21 @@ Key = TypeVar("Key")
 Values = tuple[float, ...]
 """What designs are compared by: the score, or what is traded off."""
 
-PARETO_METRICS: Mapping[ParetoValue, str] = {
-    "full_accuracy": "full/top1",
-    "base_accuracy": "base/top1",
-    "base_cost": "base/cost",
-}
-"""Where an epoch's metrics have what designs are traded off by; costs are the better the smaller."""
 
-WORST: Mapping[ParetoValue, float] = {"full_accuracy": 0.0, "base_accuracy": 0.0, "base_cost": 1.0}
+@dataclass(frozen=True)
+class Traded:
+    """What designs are traded off by: its metric of an epoch, which direction is better, what is worst."""
+
+    metric: str
+    direction: Literal["minimize", "maximize"]
+    worst: float
+
+
+TRADED: Mapping[ParetoValue, Traded] = {
+    "full_accuracy": Traded("full/top1", "maximize", 0.0),
+    "base_accuracy": Traded("base/top1", "maximize", 0.0),
+    "base_cost": Traded("base/cost", "minimize", 1.0),
+}
 
 FAILED_SCORE = 0.0
 """Score of a trial that broke or diverged: the worst there is, and a number, which the sampler needs."""
@@ -43,8 +51,8 @@ def values_so_far(history: History, pareto: Sequence[ParetoValue]) -> Values:
         return (score_so_far(history),)
     best = best_epoch(history)
     if best is None or divergence(history):
-        return tuple(WORST[name] for name in pareto)
-    return tuple(best.metrics[PARETO_METRICS[name]] for name in pareto)
+        return tuple(TRADED[name].worst for name in pareto)
+    return tuple(best.metrics[TRADED[name].metric] for name in pareto)
 
 
 def curve_of(record: TrialRecord, *, epochs: int, pareto: Sequence[ParetoValue] = ()) -> tuple[Values, ...]:

@@ -11,8 +11,9 @@ from ray import tune
 from ray.train import Checkpoint, ControllerError, TrainingFailedError, WorkerGroupError
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from pipeline.config import Job, SearchConfig
+from pipeline.config import Job
 from pipeline.networks.cost import BlockLatencies
+from pipeline.search_config import SearchConfig
 from pipeline.storage import StoragePath
 from pipeline.training.checkpoint import History, read_stored_history
 from pipeline.training.divergence import Divergence

@@ -4,8 +4,9 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.config import Job, SearchConfig
+from pipeline.config import Job
 from pipeline.recipe import TrainingConfig
+from pipeline.search_config import SearchConfig
 
 
 def trial_seed(job_seed: int, number: int) -> int:

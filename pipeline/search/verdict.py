@@ -4,10 +4,11 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from pipeline.config import Job, SearchConfig
+from pipeline.config import Job
+from pipeline.search_config import SearchConfig
 
 from .result import SearchResult, TrialResult
-from .score import PARETO_METRICS
+from .score import TRADED
 
 
 def describe_verdict(job: Job, result: SearchResult) -> list[str]:
@@ -25,7 +26,7 @@ def describe_verdict(job: Job, result: SearchResult) -> list[str]:
     if search.paper_first and own.outcome != "failed":
         gain = f"{best.score - own.score:+.4f} against the job's own settings (trial 1, {own.score:.4f})"
         lines[0] += ", which won" if best == own else f", {gain}, in one run each"
-    if result.pareto:
+    if result.front:
         lines.append(describe_front(search, result))
     if result.repeats:
         lines.append(describe_repeats(result))
@@ -50,12 +51,13 @@ def describe_front(search: SearchConfig, result: SearchResult) -> str:
     """Return the trials that no other one beats in all of what is traded off."""
     trials = [
         f"trial {trial.number + 1} ("
-        + ", ".join(f"{trial.metrics[PARETO_METRICS[name]]:.4f}" for name in result.pareto)
+        + ", ".join(f"{trial.metrics[TRADED[name].metric]:.4f}" for name in search.pareto)
         + ")"
-        for trial in result.front
+        for trial in result.trials
+        if trial.number in result.front
     ]
     return (
-        f"front of {', '.join(result.pareto)}: {'; '.join(trials)}; the best is the one with the highest "
+        f"front of {', '.join(search.pareto)}: {'; '.join(trials)}; the best is the one with the highest "
         f"{search.objective}"
     )
 

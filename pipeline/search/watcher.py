@@ -28,7 +28,7 @@ class TrialWatcher(tune.Callback):  # type: ignore[misc]
     Args:
         setup: Of the sweep.
         observer: Whom to tell.
-        halving: Says which trials that Tune has stopped only wait; None if none does.
+        halving: Says which trials that Tune stopped only wait, and learns from records; None if none does.
     """
 
     def __init__(self, setup: TrialSetup, observer: GuardedObserver, halving: Halving | None = None) -> None:
@@ -36,6 +36,9 @@ class TrialWatcher(tune.Callback):  # type: ignore[misc]
         self._observer = observer
         self._halving = halving
         self.records = {record.number: record for record in setup.records.load_all()}
+        for record in self.records.values():
+            if halving is not None and record.number < setup.search.trials:
+                halving.learn(record)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return tune.Callback, ()
@@ -118,10 +121,14 @@ class TrialWatcher(tune.Callback):  # type: ignore[misc]
         self._delete_checkpoints(record.trial_id)
 
     def _is_best(self, record: TrialRecord) -> bool:
-        """Return whether a trial that ends is the winner so far."""
-        others = [score_so_far(other.history) for other in self.ended() if other.outcome != "failed"]
-        is_of_search = record.number < self._setup.search.trials
-        return is_of_search and score_so_far(record.history) > max(others, default=-1.0)
+        """Return whether a trial that ends is the winner so far; of equals that is the first by number."""
+        rivals = [
+            other
+            for other in (*self.ended(), record)
+            if other.number < self._setup.search.trials and other.outcome != "failed"
+        ]
+        best = max(rivals, key=lambda one: (score_so_far(one.history), -one.number), default=None)
+        return best is record
 
     def _store(self, record: TrialRecord) -> None:
         self.records[record.number] = record

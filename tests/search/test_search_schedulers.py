@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from ray.tune.experiment import Trial
 
-from pipeline.config import SearchConfig
 from pipeline.search.record import TrialRecord
 from pipeline.search.schedulers import make_scheduler
 from pipeline.search.trial import tune_result
+from pipeline.search_config import SearchConfig
 from pipeline.training.checkpoint import EpochReport
 
 EPOCHS = 8

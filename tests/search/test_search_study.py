@@ -6,12 +6,13 @@ import optuna
 import pytest
 from ray.tune.search import Searcher
 
-from pipeline.config import SearchConfig
 from pipeline.errors import JobError
 from pipeline.search.former import FormerTrial
 from pipeline.search.halving import Halving
 from pipeline.search.record import TrialRecord
-from pipeline.search.study import DROPPED, Designs, Study, StudySearcher
+from pipeline.search.searchers import StudySearcher
+from pipeline.search.study import DROPPED, Designs, Study
+from pipeline.search_config import SearchConfig
 from pipeline.training.checkpoint import EpochReport
 
 SAMPLERS = ["tpe", "gp", "nsga2", "random"]
@@ -199,6 +200,12 @@ def test_several_values_are_traded_off_and_a_kill_changes_nothing(storage, sampl
     assert [direction.name for direction in study.optuna.directions] == ["MAXIMIZE", "MINIMIZE"]
     design = whole[0]["values"]
     assert study.optuna.trials[0].values == [pytest.approx(quality(design)), design["depth"] / 9]
+    values = [(quality(config["values"]), -config["values"]["depth"]) for config in whole]
+    assert study.front() == tuple(
+        number
+        for number, (score, cost) in enumerate(values)
+        if not any(a >= score and b >= cost and (a, b) != (score, cost) for a, b in values)
+    )
 
 
 def test_a_genetic_sampler_knows_its_generations(storage):
