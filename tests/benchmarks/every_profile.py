@@ -39,10 +39,10 @@ from pipeline.training.plan import TrainingPlan, plan_training
 from pipeline.training.session import (
     build_network,
     build_step,
+    build_students,
     build_train_loader,
     build_validation_loader,
 )
-from pipeline.training.students import StudentSchedule
 from pipeline.training.update import Updater
 from tests.benchmarks.paired import publish
 
@@ -107,6 +107,8 @@ def build_plan(name: str, data: Path, *, seed: int, epochs: int) -> TrainingPlan
 
 def trained(name: str, plan: TrainingPlan) -> nn.Module:
     """Return the network of a run, trained now or by a former call of this program."""
+    torch.manual_seed(plan.seed)
+    torch.manual_seed(plan.seed)
     network = build_network(plan)
     network.to(memory_format=memory_format(network))
     module = network.subnetwork(ALONE[name]) if name in ALONE else network
@@ -115,7 +117,6 @@ def trained(name: str, plan: TrainingPlan) -> nn.Module:
     if path.exists():
         module.load_state_dict(load_file(path))
         return module.eval()
-    torch.manual_seed(plan.seed)
     if name in ALONE:
         train_alone(module, plan)
     else:
@@ -129,7 +130,7 @@ def train_together(network: AdaptiveDepthNetwork, plan: TrainingPlan) -> None:
     step = build_step(plan, network, device=CPU)
     optimizer = build_optimizer(network, plan.recipe)
     updater = Updater(step, step, optimizer, plan.recipe, device=CPU, world_size=1)
-    students = StudentSchedule(network.profiles, plan.distillation, seed=plan.seed)
+    students = build_students(plan, network)
     for update, batch in batches(plan, network, optimizer):
         updater.backward([batch], students.draw(update))
         updater.apply(update)

@@ -53,7 +53,7 @@ def make_job(data: Path, storage: Path, name: str, **search: object) -> Job:
                 "small_images": True,
                 "kwargs": {"layers": [3, 3, 3, 3], "channels": [8, 16, 32, 64]},
             },
-            "training": {"epochs": EPOCHS, "batch_size": 128, "lr": 0.1},
+            "training": {"epochs": EPOCHS, "batch_size": 128, "lr": 0.1, "precision": "bf16"},
             "search": {
                 "space": "resnet",
                 "epochs": EPOCHS,
