@@ -25,6 +25,24 @@ def ray_cluster():
 
 
 @pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """File of a data plan for the built-in digits, with a fifth of them held out."""
+    from pipeline.data.plan import prepare_data
+    from pipeline.storage import StoragePath
+
+    path = tmp_path_factory.mktemp("digits") / "data.npz"
+    prepare_data(
+        "builtin:digits",
+        None,
+        validation_fraction=0.2,
+        seed=0,
+        bad_items="fail",
+        max_bad_fraction=0.01,
+    ).save(path)
+    return StoragePath.local(path)
+
+
+@pytest.fixture(scope="session")
 def s3_server():
     """A real S3 server on this machine, one for all tests."""
     from tests.s3_server import running

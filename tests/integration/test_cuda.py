@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.config import parse_job
-from pipeline.data.plan import prepare_data
 from pipeline.evaluation.calibration import calibrate
 from pipeline.evaluation.evaluate import evaluate_profiles
 from pipeline.networks import NetworkDescription
@@ -156,7 +155,7 @@ def test_the_profile_table_is_measured_on_the_gpu():
 
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
-def test_a_worker_trains_on_its_gpu_and_the_checkpoint_loads_on_a_cpu(tmp_path, precision):
+def test_a_worker_trains_on_its_gpu_and_the_checkpoint_loads_on_a_cpu(digits, tmp_path, precision):
     job = parse_job(
         {
             "name": "gpu",
@@ -177,13 +176,8 @@ def test_a_worker_trains_on_its_gpu_and_the_checkpoint_loads_on_a_cpu(tmp_path, 
             "registry": {"model": "gpu"},
         }
     )
-    data = StoragePath.local(tmp_path / "data.npz")
-    prepare_data(
-        "builtin:digits", None, validation_fraction=0.2, seed=0, bad_items="fail", max_bad_fraction=0.01
-    ).save(data.local_path)
-    result = run_training(
-        plan_training(job, data), name="gpu", storage=StoragePath.local(tmp_path), on_progress=lambda _: None
-    )
+    storage = StoragePath.local(tmp_path)
+    result = run_training(plan_training(job, digits), name="gpu", storage=storage, on_progress=lambda _: None)
     assert result.history[-1].metrics["full/top1"] > 0.5
     weights = load_file(result.checkpoint.local_path / "model.safetensors")
     assert {tensor.device.type for tensor in weights.values()} == {"cpu"}

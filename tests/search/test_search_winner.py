@@ -7,7 +7,6 @@ import torch
 from timm.optim import create_optimizer_v2
 
 from pipeline.config import parse_job
-from pipeline.data.plan import prepare_data
 from pipeline.search.observer import GuardedObserver
 from pipeline.search.trial import TrialSetup, run_name, tune_result
 from pipeline.search.watcher import TrialWatcher
@@ -30,7 +29,7 @@ class Deaf:
 
 
 @pytest.fixture(params=["continue", "retrain"])
-def setup(request, tmp_path):
+def setup(request, digits, tmp_path):
     job = parse_job(
         {
             "name": "tiny",
@@ -45,11 +44,7 @@ def setup(request, tmp_path):
             "registry": {"model": "tiny"},
         }
     )
-    folder = StoragePath.local(tmp_path)
-    prepare_data(
-        "builtin:digits", None, validation_fraction=0.2, seed=0, bad_items="fail", max_bad_fraction=0.01
-    ).save(tmp_path / "data.npz")
-    return TrialSetup(job, job.search, folder / "data.npz", folder / "search")
+    return TrialSetup(job, job.search, digits, StoragePath.local(tmp_path) / "search")
 
 
 def network_of(setup, seed):

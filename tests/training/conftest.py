@@ -2,29 +2,12 @@ import pytest
 import torch
 
 from pipeline.config import parse_job
-from pipeline.data.plan import prepare_data
 from pipeline.networks import AdaptiveDepthNetwork
-from pipeline.storage import StoragePath
 
 VIT = {
     "name": "vit_tiny_patch16_224",
     "kwargs": {"patch_size": 4, "depth": 4, "embed_dim": 16, "num_heads": 2},
 }
-
-
-@pytest.fixture(scope="session")
-def digits(tmp_path_factory):
-    """File of a data plan for the built-in digits, with a fifth of them held out."""
-    path = tmp_path_factory.mktemp("digits") / "data.npz"
-    prepare_data(
-        "builtin:digits",
-        None,
-        validation_fraction=0.2,
-        seed=0,
-        bad_items="fail",
-        max_bad_fraction=0.01,
-    ).save(path)
-    return StoragePath.local(path)
 
 
 @pytest.fixture
