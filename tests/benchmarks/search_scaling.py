@@ -1,8 +1,9 @@
 """A sweep of many trials that train nothing: what driver, Ray, Optuna and MLflow cost themselves.
 
 Every trial reports a made-up curve at once, through the driver, records, study and tracking of real ones.
-Ray Tune reuses the processes of these trials, which it cannot do with real ones: starting one and importing
-torch in it outweighs all else, so it is measured by itself, with few trials and without reuse.
+Starting a process and importing torch in it outweighs all else, so that is measured by itself, with few
+trials. For the others Ray Tune may hand a process from trial to trial where it can, which real ones do not
+allow; how many it started is counted.
 
 Run:      python -m tests.benchmarks.search_scaling
 Expect:   not measured whole yet; the aim is growth no worse than linear in time, memory and bytes
@@ -11,6 +12,7 @@ Takes:    three minutes for the few, one for 100, six for 300 on two CPU cores; 
 
 import json
 import logging
+import os
 import subprocess
 import sys
 import tempfile
@@ -37,6 +39,8 @@ from .step_memory import memory_bytes
 COMMAND = "python -m tests.benchmarks.search_scaling"
 SIZES, FEW = (100, 300, 1000), 30
 EPOCHS = 4
+PROCESS = "process"
+"""Metric of a made-up epoch: the id of the process that reported it."""
 STAGES = tuple(StageSize(blocks) for blocks in (3, 4, 6, 3))
 
 
@@ -58,6 +62,7 @@ def simulated_trial(config: Mapping[str, Any], *, setup: TrialSetup) -> None:
     for epoch in range(1, setup.search.epochs + 1):
         score = quality * epoch / setup.search.epochs
         metrics = {"full/top1": score, "base/top1": score, "score": score, "train/loss": 1.0, "epoch_s": 0.0}
+        metrics[PROCESS] = float(os.getpid())
         history = (*history, EpochReport(epoch, metrics, time.time_ns() // 10**6))
         tune.report(tune_result(history))
 
@@ -102,6 +107,7 @@ def measure(trials: int, *, reuses_processes: bool) -> dict[str, float]:
         database = Path(name) / "mlflow.db"
         return {
             "wall_s": wall_s,
+            "processes": len({trial.metrics[PROCESS] for trial in result.trials}),
             "driver_bytes": memory_bytes("VmHWM") - before,
             "database_bytes": database.stat().st_size,
         }
@@ -110,10 +116,11 @@ def measure(trials: int, *, reuses_processes: bool) -> dict[str, float]:
 def describe(trials: int, found: Mapping[str, float]) -> str:
     """Return a line with what a sweep took."""
     mib, kib_a_trial = found["database_bytes"] / 2**20, found["database_bytes"] / trials / 1024
+    driver_mib = found["driver_bytes"] / 2**20
     return (
-        f"{trials} trials: {found['wall_s']:.0f} s ({found['wall_s'] / trials:.2f} s a trial), the driver "
-        f"{found['driver_bytes'] / 2**20:.0f} MiB above its start, MLflow's database "
-        f"{mib:.1f} MiB ({kib_a_trial:.1f} KiB a trial)"
+        f"{trials} trials: {found['wall_s']:.0f} s ({found['wall_s'] / trials:.2f} s a trial) in "
+        f"{found['processes']:.0f} processes, the driver {driver_mib:.0f} MiB above its start, MLflow's "
+        f"database {mib:.1f} MiB ({kib_a_trial:.1f} KiB a trial)"
     )
 
 
