@@ -1,9 +1,7 @@
 """The whole profile table of one network: accuracy, cost and latency of every depth."""
 
-import platform
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
 
 import torch
@@ -13,11 +11,9 @@ from pipeline.networks import AdaptiveDepthNetwork, DepthProfile
 from pipeline.networks.cost import Latency, measure_latency
 
 from .accuracy import Accuracy, accuracies, count_profiles
+from .conditions import PRECISION, latency_conditions
 from .pareto import Point, pareto_front
-from .table import LatencyConditions, ProfileResult, ProfileTable, Statistics, Weights
-
-PRECISION = "float32"
-"""Accuracies and latencies are taken as a registered version predicts."""
+from .table import ProfileResult, ProfileTable, Statistics, Weights
 
 
 @dataclass(frozen=True)
@@ -149,18 +145,3 @@ def tabulate(
         weights,
         reached.statistics,
     )
-
-
-def latency_conditions(device: torch.device, batch_size: int) -> LatencyConditions:
-    """Return what has to be known about latencies measured here and now."""
-    return LatencyConditions(device_name(device), torch.get_num_threads(), batch_size, PRECISION)
-
-
-def device_name(device: torch.device) -> str:
-    """Return the name that the maker gave to a device."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    facts = Path("/proc/cpuinfo")
-    lines = facts.read_text().splitlines() if facts.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()

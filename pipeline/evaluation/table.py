@@ -1,12 +1,16 @@
 """The profile table: what every depth of one network reaches and costs.
 
-`evaluation` fills it, `registry` stores it with the model version, the command line prints it.
+`evaluation` fills it, `registry` stores it with the model version, the command line prints it. Shipped inside
+registered models.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+if TYPE_CHECKING:
+    from ..networks.cost import Latency
 
 Weights = Literal["latest", "average"]
 """Those of the last step, or their moving average."""
@@ -85,6 +89,26 @@ class ProfileTable:
     def base(self) -> ProfileResult:
         """The base-net's row."""
         return self.results[-1]
+
+    def with_latencies(self, latencies: Mapping[str, "Latency"], conditions: LatencyConditions) -> Self:
+        """Return the table with other latencies.
+
+        Args:
+            latencies: By profile.
+            conditions: Where and how they were measured.
+
+        Raises:
+            KeyError: If a profile has none.
+        """
+        results = tuple(
+            replace(
+                row,
+                latency_p50_ms=latencies[row.profile].p50_ms,
+                latency_p95_ms=latencies[row.profile].p95_ms,
+            )
+            for row in self.results
+        )
+        return replace(self, results=results, latency=conditions)
 
     def to_json(self) -> str:
         """Return the table as JSON text that `from_json` reads back."""

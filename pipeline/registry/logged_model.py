@@ -24,12 +24,13 @@ from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
 from pipeline.evaluation.table import ProfileTable
 from pipeline.networks import AdaptiveDepthNetwork
+from pipeline.serving.choice import BUDGETS, ON_REQUEST
 
 from . import tags
 from .package import PACKAGE, PROFILES_FILE, StagedPackage
 from .tracking import JobRun
 
-_REQUIREMENTS = ("mlflow", "torch", "torchvision", "timm", "safetensors", "numpy")
+_REQUIREMENTS = ("mlflow", "torch", "torchvision", "timm", "safetensors", "numpy", "pillow")
 
 
 def ready_model(
@@ -73,19 +74,20 @@ def digest_tags(package: StagedPackage) -> dict[str, str]:
 
 
 def read_logged_table(client: MlflowClient, model_id: str) -> ProfileTable:
-    """Return the profile table in a logged model's files.
+    """Return the profile table in a logged model's files; raises MlflowException if there is none."""
+    return ProfileTable.from_json(read_logged_file(client, model_id, PROFILES_FILE))
 
-    Raises:
-        MlflowException: If there is none.
-    """
+
+def read_logged_file(client: MlflowClient, model_id: str, name: str) -> str:
+    """Return the text of a file in a logged model's package; raises MlflowException if there is none."""
     location = client.get_logged_model(model_id).artifact_location
     with tempfile.TemporaryDirectory() as folder:
         path = mlflow.artifacts.download_artifacts(
-            artifact_uri=f"{location}/artifacts/{PACKAGE}/{PROFILES_FILE}",
+            artifact_uri=f"{location}/artifacts/{PACKAGE}/{name}",
             dst_path=folder,
             tracking_uri=client.tracking_uri,
         )
-        return ProfileTable.from_json(Path(path).read_text(encoding="utf-8"))
+        return Path(path).read_text(encoding="utf-8")
 
 
 def _models_of(run: JobRun, key: str) -> Iterator[LoggedModel]:
@@ -113,7 +115,7 @@ def _upload(run: JobRun, model: LoggedModel, network: AdaptiveDepthNetwork, pack
             python_model=str(package.script),
             artifacts={PACKAGE: str(package.folder)},
             signature=_signature(network),
-            model_config={"device": "cpu"},
+            model_config={"device": "cpu", "calibrate": False},
             pip_requirements=list(requirements()),
             mlflow_model=Model(
                 artifact_path=model.artifact_location,
@@ -127,12 +129,20 @@ def _upload(run: JobRun, model: LoggedModel, network: AdaptiveDepthNetwork, pack
 
 
 def _signature(network: AdaptiveDepthNetwork) -> ModelSignature:
-    images = TensorSpec(np.dtype(np.float32), (-1, *network.input_shape))
+    """Return parameters and output; no schema of MLflow's takes tensors as well as files, so input has none.
+
+    `serving.ImageReader` refuses what is not an image.
+    """
     logits = TensorSpec(np.dtype(np.float32), (-1, network.description.num_classes))
     return ModelSignature(
-        inputs=Schema([images]),
         outputs=Schema([logits]),
-        params=ParamSchema([ParamSpec("profile", DataType.string, "full")]),
+        params=ParamSchema(
+            [
+                ParamSpec("profile", DataType.string, None),
+                *(ParamSpec(name, DataType.double, None) for name in BUDGETS),
+                ParamSpec(ON_REQUEST, DataType.boolean, None),
+            ]
+        ),
     )
 
 

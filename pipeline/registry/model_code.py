@@ -7,10 +7,15 @@ Shapes: B images, C channels, H height, W width, K classes.
 """
 
 import hashlib
+import importlib
 import importlib.util
+import inspect
 import json
 import sys
+import threading
 import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,10 +24,11 @@ import mlflow.models
 import numpy as np
 import torch
 from mlflow.exceptions import MlflowException
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc import PyFuncModel, PythonModel
 from safetensors.torch import load_file
+from torch import nn
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 
 
 class AdaptiveDepthModel(PythonModel):  # type: ignore[misc]
@@ -31,69 +37,134 @@ class AdaptiveDepthModel(PythonModel):  # type: ignore[misc]
     Attributes:
         network: The torch network, for users of tensors; takes normalised images.
         config: The package's `network.json`: class names, preprocessing, profiles.
+        table: What every profile reaches and costs, as registered.
+        device: Where it computes.
     """
 
     def load_context(self, context: Any) -> None:  # noqa: ANN401
-        """Build the network and read its weights; `model_config={"device": "cuda"}` at loading moves it."""
+        """Check and read the package.
+
+        `model_config={"device": "cuda"}` at loading moves the network, `{"calibrate": True}` measures its
+        latencies.
+        """
         folder = Path(context.artifacts["package"])
+        settings = context.model_config or {}
+        _check_files(folder)
         self.config = _read_config(folder / "network.json")
-        _check_weights(folder / "model.safetensors", self.config["weights_sha256"])
-        networks = _import_networks(folder / "networks")
-        self.device = torch.device((context.model_config or {}).get("device", "cpu"))
+        networks, tables, self._serving = _import_code(folder / "code")
+        self.device = torch.device(settings.get("device", "cpu"))
         network = networks.NetworkDescription(**self.config["network"]).build()
         network.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
         self.network = network.eval().to(self.device)
-        self._mean = self._per_channel("mean")
-        self._std = self._per_channel("std")
+        self.table = tables.ProfileTable.from_json((folder / "profiles.json").read_text(encoding="utf-8"))
+        self._latencies = self._serving.Latencies(
+            self.network, self.table, model_key=self.config["weights_sha256"]
+        )
+        self._read_images = self._serving.ImageReader(self.config["preprocessing"], network.input_shape)
+        self._subnetworks: dict[str, nn.Module] = {}
+        self._building = threading.Lock()
+        if settings.get("calibrate"):
+            self.calibrate()
+
+    def calibrate(self, batch_size: int = 1) -> Any:  # noqa: ANN401
+        """Measure all profiles on this machine, in seconds, so that `max_latency_ms` means this machine.
+
+        A later call, or another process with the same weights, device and number of threads, finds the
+        result. Without it `max_latency_ms` is about the machine of the registered table.
+
+        Args:
+            batch_size: Images of one call.
+
+        Returns:
+            The profile table with the latencies of this machine.
+
+        Raises:
+            MlflowException: If there is no image in a call.
+        """
+        with _told_to_the_caller():
+            return self._latencies.calibrate(batch_size)
 
     def predict(
         self,
         context: Any,  # noqa: ANN401, ARG002
-        model_input: np.ndarray,
+        model_input: np.ndarray,  # Or any of those below; MLflow complains of a hint that says so.
         params: dict[str, Any] | None = None,
-    ) -> np.ndarray:
+    ) -> Any:  # noqa: ANN401
         """Classify images at one depth; nothing is changed, so several threads may call it at once.
 
         Args:
             context: Not used.
-            model_input: Images as float32 in [0, 1], not normalised, shape (B, C, H, W).
-            params: `profile` is `full` (default), `base` or letters such as `TTFF`.
+            model_input: Floats in [0, 1], not normalised, of shape (B, C, H, W); or pixels of integers from
+                0 to 255, shape (B, H, W, 3); or a list of PNG or JPEG files as bytes or base64. Pixels and
+                files may have any size.
+            params: At most one of `profile` (`full`, the default, `base`, or letters such as `TTFF`),
+                `max_latency_ms`, `max_macs` and `min_accuracy`; `return_profile` adds which one it was.
 
         Returns:
-            Logits as float32, shape (B, K).
+            Logits as float32, shape (B, K). With `return_profile` a dictionary of `logits`, `profile` and
+            `latency`, which says where the latencies come from.
 
         Raises:
-            MlflowException: If the profile or the images do not fit.
+            MlflowException: If a parameter or the images do not fit, or no profile is within the budget.
         """
-        profile = self._profile((params or {}).get("profile") or "full")
-        images_BCHW = torch.tensor(self._checked(model_input), device=self.device)
+        with _told_to_the_caller():
+            wanted = self._serving.Wanted.read(_parameters_of_call(params))
+            images_BCHW = self._read_images(model_input).to(self.device)
+            table = self._latencies.table(len(images_BCHW))
+            chosen = wanted.profile or self._serving.choose(table, wanted.budget).profile
+            profile = str(self.network.parse_profile(chosen))
         with torch.inference_mode():
-            logits_BK = self.network((images_BCHW - self._mean) / self._std, profile)
-        result: np.ndarray = logits_BK.float().cpu().numpy()
-        return result
+            logits_BK = self._subnetwork(profile)(images_BCHW).float().cpu().numpy()
+        if not wanted.returns_profile:
+            return logits_BK
+        return {"logits": logits_BK, "profile": profile, "latency": str(table.latency)}
 
-    def _profile(self, text: str) -> Any:  # noqa: ANN401
+    def _subnetwork(self, profile: str) -> nn.Module:
+        """Return a depth as a module of its own, which threads share; its weights are the network's."""
+        with self._building:
+            if profile not in self._subnetworks:
+                self._subnetworks[profile] = self.network.subnetwork(profile).eval()
+            return self._subnetworks[profile]
+
+
+def _parameters_of_call(params: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Return what the caller of this thread gave as parameters.
+
+    MLflow drops unknown ones with a warning before it calls `predict` (3.17), and a misspelt `profile`
+    would run the whole network. What was given is still an argument of `PyFuncModel.predict`.
+    """
+    entry = inspect.unwrap(PyFuncModel.predict).__code__
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code is entry:
+            return frame.f_locals["params"] or {}
+        frame = frame.f_back
+    return params or {}
+
+
+@contextmanager
+def _told_to_the_caller() -> Iterator[None]:
+    """Let a server answer with code 400 and the message, not with a stack trace."""
+    try:
+        yield
+    except ValueError as error:
+        raise MlflowException.invalid_parameter_value(str(error)) from error
+
+
+def _check_files(folder: Path) -> None:
+    """Refuse a package of which a file was cut short, exchanged or lost."""
+    checksums: dict[str, str] = json.loads((folder / "checksums.json").read_text(encoding="utf-8"))
+    for name, expected in checksums.items():
         try:
-            return self.network.parse_profile(text)
-        except ValueError as error:
-            raise MlflowException.invalid_parameter_value(str(error)) from error
-
-    def _checked(self, images_BCHW: np.ndarray) -> np.ndarray:
-        shape = tuple(self.network.input_shape)
-        if images_BCHW.ndim != 4 or images_BCHW.shape[1:] != shape:
-            raise MlflowException.invalid_parameter_value(
-                f"images have the shape (any number, {', '.join(map(str, shape))}), got "
-                f"{images_BCHW.shape}; resize them and put the channels first"
+            with (folder / name).open("rb") as handle:
+                found = hashlib.file_digest(handle, "sha256").hexdigest()
+        except FileNotFoundError:
+            found = "nothing"
+        if found != expected:
+            raise MlflowException(
+                f"files must have the SHA-256 that was registered, {expected[:12]}... for {name}, got "
+                f"{found[:12]}; download the model again"
             )
-        if images_BCHW.size and not (images_BCHW.min() >= 0 and images_BCHW.max() <= 1):
-            raise MlflowException.invalid_parameter_value(
-                f"images have values from 0 to 1, got {images_BCHW.min():g} to {images_BCHW.max():g}; "
-                "divide bytes by 255 and leave the normalisation to the model"
-            )
-        return images_BCHW.astype(np.float32, copy=False)
-
-    def _per_channel(self, name: str) -> torch.Tensor:
-        return torch.tensor(self.config["preprocessing"][name], device=self.device).view(1, -1, 1, 1)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -106,37 +177,27 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _check_weights(path: Path, expected: str) -> None:
-    """Refuse a file that was cut short or exchanged."""
-    with path.open("rb") as handle:
-        found = hashlib.file_digest(handle, "sha256").hexdigest()
-    if found != expected:
-        raise MlflowException(
-            f"weights must have the SHA-256 that was registered, {expected[:12]}..., got {found[:12]}... in "
-            f"{path.name}; download the model again"
-        )
-
-
-def _import_networks(folder: Path) -> ModuleType:
-    """Import the networks package beside the weights, under a name of its own.
+def _import_code(folder: Path) -> tuple[ModuleType, ...]:
+    """Import `networks`, `evaluation.table` and `serving` beside the weights, under a name of their own.
 
     Two loaded versions never share code, and a consumer's modules of the same name are neither used nor
     hidden. No bytecode is written: a local artifact store hands out its own folder, not a copy.
     """
-    name = f"adaptive_depth_networks_{uuid.uuid4().hex}"
+    name = f"adaptive_depth_{uuid.uuid4().hex}"
     spec = importlib.util.spec_from_file_location(
         name, folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
     if spec is None or spec.loader is None:
-        raise MlflowException(f"a package must hold its networks' code, there is none in {folder.name}")
+        raise MlflowException(f"a package must hold its code, there is none in {folder.name}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         spec.loader.exec_module(module)
+        parts = ("networks", "evaluation.table", "serving")
+        return tuple(importlib.import_module(f"{name}.{part}") for part in parts)
     finally:
         sys.dont_write_bytecode = writes_bytecode
-    return module
 
 
 if not __package__:  # only where MLflow executes the file by itself

@@ -13,17 +13,28 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import pipeline.networks
+import pipeline
 from pipeline.evaluation.table import ProfileTable
 from pipeline.networks import AdaptiveDepthNetwork
 from pipeline.weights_file import write_weights
 
 from . import model_code
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 PACKAGE: Final = "package"
 PROFILES_FILE: Final = "profiles.json"
+CHECKSUMS_FILE: Final = "checksums.json"
 WEIGHTS_FILE: Final = "model.safetensors"
+
+SHIPPED: Final = (
+    "__init__.py",
+    "evaluation/__init__.py",
+    "evaluation/conditions.py",
+    "evaluation/table.py",
+    "networks/*.py",
+    "serving/*.py",
+)
+"""Code of this project that a version holds; it imports nothing else of it."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +55,8 @@ class StagedPackage:
     """A package on the local disk.
 
     Attributes:
-        folder: Holds `model.safetensors`, `network.json`, `profiles.json` and `networks/`.
+        folder: Holds `model.safetensors`, `network.json`, `profiles.json`, `code/`, and `checksums.json` of
+            all these.
         script: The models-from-code script that loads it.
         digests: What it is known by.
     """
@@ -79,9 +91,16 @@ def staged_package(
         config = _config(network, preprocessing, class_names, weights_sha256=weights)
         (folder / "network.json").write_text(config, encoding="utf-8")
         (folder / PROFILES_FILE).write_text(table.to_json(), encoding="utf-8")
+        copies = _copy_code(folder / "code")
+        checksums = {
+            file.relative_to(folder).as_posix(): _sha256(file)
+            for file in sorted(folder.rglob("*"))
+            if file.is_file()
+        }
+        (folder / CHECKSUMS_FILE).write_text(json.dumps(checksums, indent=2), encoding="utf-8")
         script = Path(temporary) / "adaptive_depth_model.py"
         shutil.copyfile(model_code.__file__, script)
-        code = _sha256_of_all([script, *_copy_networks(folder / "networks")])
+        code = _sha256_of_all([script, *copies])
         yield StagedPackage(folder, script, Digests(weights, code, _sha256(folder / "network.json")))
 
 
@@ -103,10 +122,14 @@ def _config(
     return json.dumps(config, indent=2)
 
 
-def _copy_networks(target: Path) -> list[Path]:
-    target.mkdir()
-    source = Path(pipeline.networks.__file__).parent
-    return [Path(shutil.copyfile(file, target / file.name)) for file in sorted(source.glob("*.py"))]
+def _copy_code(target: Path) -> list[Path]:
+    source = Path(pipeline.__file__).parent
+    copies = []
+    for file in (found for pattern in SHIPPED for found in sorted(source.glob(pattern))):
+        copy = target / file.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copies.append(Path(shutil.copyfile(file, copy)))
+    return copies
 
 
 def _sha256(path: Path) -> str:

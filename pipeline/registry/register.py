@@ -20,9 +20,9 @@ from pipeline.networks import AdaptiveDepthNetwork
 from . import tags
 from .description import describe
 from .failures import tracking_failures
-from .logged_model import digest_tags, read_logged_table, ready_model
+from .logged_model import digest_tags, read_logged_file, read_logged_table, ready_model
 from .names import check_model_name, require_model_name
-from .package import PROFILES_FILE, StagedPackage, staged_package
+from .package import CHECKSUMS_FILE, PROFILES_FILE, StagedPackage, staged_package
 from .store import current_store
 from .tracking import JobRun
 from .versions import RegisteredVersion, find_version, read_profile_table
@@ -120,7 +120,12 @@ def _create_version_once(
             model_id=model.model_id,
             run_id=run.run_id,
             description=describe(table),
-            tags={tags.MODEL_KEY: key, **digest_tags(package), **_table_tag(table)},
+            tags={
+                tags.MODEL_KEY: key,
+                tags.CHECKSUMS: read_logged_file(client, model.model_id, CHECKSUMS_FILE),
+                **digest_tags(package),
+                **_table_tag(table),
+            },
         )
     first = find_version(client, name, key)
     if first is None:

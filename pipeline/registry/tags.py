@@ -9,5 +9,6 @@ PARENT_RUN: Final = "mlflow.parentRunId"
 MODEL_KEY: Final = "skipline.key"
 PROFILES: Final = "skipline.profiles"
 SHA256: Final = "skipline.sha256."
+CHECKSUMS: Final = "skipline.checksums"
 
 MODEL_VERSIONS_LINK: Final = "mlflow.modelVersions"

@@ -1,19 +1,26 @@
 """What a version holds loads and predicts where this project is not installed."""
 
+import hashlib
+import io
 import json
 import os
+import random
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import mlflow.pyfunc
 import numpy as np
 import pytest
 import torch
 import yaml
 from mlflow.exceptions import MlflowException
+from PIL import Image
 
 import pipeline
+from pipeline.registry import tags
 from pipeline.registry.model_code import AdaptiveDepthModel
 from pipeline.registry.package import staged_package
 from pipeline.registry.register import register_model
@@ -137,7 +144,7 @@ def test_requirements_are_pinned_to_public_versions(files):
 
 
 def test_shipped_code_imports_nothing_of_this_project(files):
-    for path in (files / "artifacts" / "package" / "networks").glob("*.py"):
+    for path in (files / "artifacts" / "package" / "code").rglob("*.py"):
         assert not re.search(r"^\s*(from|import) (pipeline|search_spaces|cluster)\b", path.read_text(), re.M)
 
 
@@ -175,11 +182,92 @@ def test_no_images_give_no_logits(model):
     assert model.predict(None, np.zeros((0, 3, 16, 16), np.float32)).shape == (0, 3)
 
 
-def test_weights_that_were_cut_short_are_refused(network, preprocessing, table):
+@pytest.mark.parametrize("name", ["model.safetensors", "profiles.json", "code/networks/adaptive.py"])
+@pytest.mark.parametrize("harm", ["cut", "lost"])
+def test_a_package_whose_files_are_not_the_registered_ones_is_refused(
+    network, preprocessing, table, name, harm
+):
     context = type("Context", (), {"model_config": {}})
     with staged_package(network, preprocessing=preprocessing, class_names="abc", table=table) as package:
-        weights = package.folder / "model.safetensors"
-        weights.write_bytes(weights.read_bytes()[:-1])
+        file = package.folder / name
+        file.write_bytes(file.read_bytes()[:-1]) if harm == "cut" else file.unlink()
         context.artifacts = {"package": str(package.folder)}
-        with pytest.raises(MlflowException, match="weights must have the SHA-256 that was registered"):
+        law = rf"files must have the SHA-256 that was registered, \w+\.\.\. for {name}, got"
+        with pytest.raises(MlflowException, match=law):
             AdaptiveDepthModel().load_context(context)
+
+
+def test_a_version_is_tagged_with_the_checksum_of_every_file(client, registered, files):
+    package = files / "artifacts" / "package"
+    checksums = json.loads(client.get_model_version("net", registered.version).tags[tags.CHECKSUMS])
+    held = {path.relative_to(package).as_posix(): path for path in package.rglob("*") if path.is_file()}
+    assert checksums.keys() == held.keys() - {"checksums.json"}
+    for name, digest in checksums.items():
+        assert hashlib.sha256(held[name].read_bytes()).hexdigest() == digest
+
+
+@pytest.fixture
+def loaded(client, registered, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri)
+    return mlflow.pyfunc.load_model(registered.uri)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"profil": "TTTT"}, "got 'profil'; did you mean profile"),
+        ({"profile": "TTTT", "max_macs": 1e9}, "got max_macs and profile; leave out all but one"),
+        ({"max_macs": 1}, "max_macs must be enough for some profile, got 1; the cheapest, FFFF, takes"),
+    ],
+)
+def test_parameters_that_mlflow_would_drop_are_refused(loaded, images, params, message):
+    with pytest.raises(MlflowException, match=message) as caught:
+        loaded.predict(images, params=params)
+    assert caught.value.get_http_status_code() == 400
+
+
+def test_a_budget_chooses_and_the_answer_says_what(loaded, images, table):
+    answer = loaded.predict(images, params={"min_accuracy": 1 / 4, "return_profile": True})
+    assert answer["profile"] == "FFFF"  # all cost the same in this table
+    assert answer["latency"] == str(table.latency)
+    np.testing.assert_array_equal(answer["logits"], loaded.predict(images, params={"profile": "FFFF"}))
+
+
+def test_latencies_of_this_machine_replace_the_registered_ones(loaded, images):
+    here = loaded.unwrap_python_model().calibrate(batch_size=2)
+    slowest = max(row.latency_p95_ms for row in here.results)
+    answer = loaded.predict(images, params={"max_latency_ms": slowest, "return_profile": True})
+    best = max(here.results, key=lambda row: (row.top1, -row.macs))
+    assert (answer["profile"], answer["latency"]) == (best.profile, str(here.latency))
+
+
+def test_files_and_pixels_are_classified_as_tensors_are(loaded):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 20, 20, 3), np.uint8)
+    files = []
+    for image in pixels:
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "PNG")
+        files.append(file.getvalue())
+    logits = loaded.predict(files, params={"profile": "base"})
+    assert logits.shape == (2, 3)
+    np.testing.assert_array_equal(loaded.predict(pixels, params={"profile": "base"}), logits)
+
+
+def test_many_threads_get_what_one_gets(loaded, network, images):
+    profiles = list(map(str, network.profiles))
+    alone = {profile: loaded.predict(images, params={"profile": profile}) for profile in profiles}
+    fresh = loaded.unwrap_python_model()
+    fresh._subnetworks.clear()  # so that threads build them, too
+
+    def predict_many(seed):
+        draw = random.Random(seed)
+        return [
+            np.array_equal(loaded.predict(images, params={"profile": profile}), alone[profile])
+            for profile in draw.choices(profiles, k=200)
+        ]
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = [same for found in pool.map(predict_many, range(8)) for same in found]
+    assert len(answers) == 1600
+    assert all(answers)

@@ -1,0 +1,10 @@
+"""What a registered version does where it predicts: read images, choose a depth, time it.
+
+The folder is shipped inside registered models beside `networks`, so its imports stay relative and few.
+"""
+
+from .choice import BUDGETS, PARAMETERS, Wanted, choose
+from .images import ImageReader
+from .latencies import Latencies
+
+__all__ = ["BUDGETS", "PARAMETERS", "ImageReader", "Latencies", "Wanted", "choose"]
