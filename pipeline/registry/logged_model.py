@@ -11,6 +11,7 @@ import re
 import tempfile
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import mlflow.artifacts
@@ -28,6 +29,7 @@ from pipeline.serving.choice import BUDGETS, ON_REQUEST
 
 from . import tags
 from .package import PACKAGE, PROFILES_FILE, StagedPackage
+from .paging import pages
 from .tracking import JobRun
 
 _REQUIREMENTS = ("mlflow", "torch", "torchvision", "timm", "safetensors", "numpy", "pillow")
@@ -91,17 +93,8 @@ def read_logged_file(client: MlflowClient, model_id: str, name: str) -> str:
 
 
 def _models_of(run: JobRun, key: str) -> Iterator[LoggedModel]:
-    token = None
-    while True:
-        page = run.client.search_logged_models(
-            [run.experiment_id],
-            filter_string=f"tags.`{tags.MODEL_KEY}` = '{key}'",
-            page_token=token,
-        )
-        yield from page
-        token = page.token
-        if not token:
-            return
+    search = partial(run.client.search_logged_models, [run.experiment_id])
+    return pages(partial(search, filter_string=f"tags.`{tags.MODEL_KEY}` = '{key}'"))
 
 
 def _upload(run: JobRun, model: LoggedModel, network: AdaptiveDepthNetwork, package: StagedPackage) -> None:

@@ -1,8 +1,11 @@
 """Reads what is registered: a job's version, a version's profile table."""
 
 import difflib
+import json
 import re
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -15,6 +18,7 @@ from . import tags
 from .failures import brief, tracking_failures
 from .logged_model import read_logged_table
 from .names import require_model_name
+from .paging import pages
 from .store import connect_existing
 
 _ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[\w-]+))")
@@ -35,6 +39,85 @@ class RegisteredVersion:
     version: int
     uri: str
     model_id: str
+
+
+@dataclass(frozen=True)
+class ListedVersion:
+    """What a list of versions tells about one.
+
+    Attributes:
+        uri: `models:/NAME/VERSION`.
+        aliases: That point to it, by name.
+        table: Its profile table; None if the version itself does not hold it.
+    """
+
+    uri: str
+    aliases: tuple[str, ...]
+    table: ProfileTable | None
+
+    def row(self) -> list[str]:
+        """Return text cells: address, aliases, number of profiles, then top-1 and MMACs of the extremes."""
+        cells = [self.uri, ", ".join(self.aliases)]
+        if self.table is None:
+            return [*cells, "?", "", "", "", ""]
+        full, base = self.table.full, self.table.base
+        accuracies = [f"{row.top1:.4f}" for row in (full, base)]
+        return [
+            *cells,
+            str(len(self.table.results)),
+            *accuracies,
+            *(f"{row.macs / 1e6:.1f}" for row in (full, base)),
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON holds."""
+        table = self.table and json.loads(self.table.to_json())
+        return {"uri": self.uri, "aliases": list(self.aliases), "table": table}
+
+
+@tracking_failures("list versions")
+def list_versions(client: MlflowClient, name: str | None = None) -> list[ListedVersion]:
+    """Return the registered versions, the latest of each model first.
+
+    Args:
+        client: The store.
+        name: Of one model; None is all.
+
+    Raises:
+        RequestError: If there is no such model.
+        JobError: If the store fails.
+    """
+    models = {model.name: model for model in pages(client.search_registered_models)}
+    if name is not None and name not in models:
+        raise RequestError(f"a registered model must exist, {name!r} does not; {_what_exists(client, name)}")
+    listed = []
+    for model in sorted(models) if name is None else [name]:
+        found = pages(partial(client.search_model_versions, f"name = '{model}'"))
+        # Only the model itself knows them: a search leaves them out.
+        aliases = client.get_registered_model(model).aliases
+        for version in sorted(found, key=lambda version: -int(version.version)):
+            number = int(version.version)
+            listed.append(
+                ListedVersion(
+                    f"models:/{model}/{number}",
+                    tuple(sorted(alias for alias, target in aliases.items() if int(target) == number)),
+                    _table_of(version),
+                )
+            )
+    return listed
+
+
+def require_version(client: MlflowClient, model_uri: str) -> RegisteredVersion:
+    """Return the version that an address means.
+
+    Args:
+        client: The store.
+        model_uri: `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
+
+    Raises:
+        RequestError: If there is none. What exists is listed.
+    """
+    return _summary(_look_up(client, model_uri))
 
 
 @tracking_failures("look up a version")
@@ -68,8 +151,8 @@ def read_profile_table(client_or_uri: MlflowClient | str, model_uri: str) -> Pro
     """
     client = connect_existing(client_or_uri) if isinstance(client_or_uri, str) else client_or_uri
     version = _look_up(client, model_uri)
-    if tags.PROFILES in version.tags:
-        return ProfileTable.from_json(version.tags[tags.PROFILES])
+    if table := _table_of(version):
+        return table
     try:
         return read_logged_table(client, _summary(version).model_id)
     except (MlflowException, OSError) as error:
@@ -95,6 +178,11 @@ def _look_up(client: MlflowClient, model_uri: str) -> ModelVersion:
     except MlflowException as error:
         message = brief(error)
     raise RequestError(f"{model_uri} must exist ({message}); {_what_exists(client, name)}")
+
+
+def _table_of(version: ModelVersion) -> ProfileTable | None:
+    text = version.tags.get(tags.PROFILES)
+    return ProfileTable.from_json(text) if text else None
 
 
 def _what_exists(client: MlflowClient, name: str) -> str:

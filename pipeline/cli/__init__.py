@@ -1,0 +1,31 @@
+"""`skipline VERB`: parse, call one function, print.
+
+Exit codes: 0 done, 1 the job failed, 2 the request was wrong and nothing was started. What is slow to import
+is imported where it is used, so that `--help` answers at once.
+"""
+
+import os
+import signal
+from types import FrameType
+
+from . import jobs, models, networks  # noqa: F401 (their verbs join the application)
+from .app import app
+
+TELEMETRY_OFF = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+}
+"""Set unless the user has set them: third parties learn nothing by default."""
+
+
+def main() -> None:
+    """Run the command line."""
+    for name, value in TELEMETRY_OFF.items():
+        os.environ.setdefault(name, value)
+    signal.signal(signal.SIGTERM, _interrupt)
+    app()
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,148 @@
+"""Verbs on registered models."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.terminal import print_profiles, print_table, quiet, waiting
+
+from .app import app, exit_codes
+
+PANEL = "Registered models"
+
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="URI", help="models:/NAME/VERSION or models:/NAME@ALIAS")
+]
+TrackingOption = Annotated[str | None, typer.Option(help="MLflow server; default: the embedded store")]
+StorageOption = Annotated[Path, typer.Option(help="Folder of the embedded store")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines")]
+
+
+@app.command(rich_help_panel=PANEL)
+def models(
+    name: Annotated[str | None, typer.Argument(help="Of one registered model; without it: all")] = None,
+    tracking_uri: TrackingOption = None,
+    storage: StorageOption = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """List registered versions: their aliases, and what their deepest and shallowest profiles reach."""
+    with exit_codes(), quiet(Path(os.devnull)) as console:
+        with waiting(console, "reading the registry"):
+            from pipeline.registry.store import connect_existing
+            from pipeline.registry.versions import list_versions
+
+            listed = list_versions(connect_existing(_store(tracking_uri, storage)), name)
+        if as_json:
+            console.print_json(json.dumps([version.to_dict() for version in listed]))
+            return
+        print_table(
+            console,
+            ["version", "aliases", "profiles", "full top-1", "base top-1", "full MMACs", "base MMACs"],
+            [version.row() for version in listed],
+            title="registered versions",
+        )
+
+
+@app.command(rich_help_panel=PANEL)
+def profiles(
+    model_uri: ModelArgument,
+    tracking_uri: TrackingOption = None,
+    storage: StorageOption = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """Print the profile table of a registered model version."""
+    with exit_codes(), quiet(Path(os.devnull)) as console:
+        with waiting(console, "reading the registry"):
+            from pipeline.registry.versions import read_profile_table
+
+            table = read_profile_table(_store(tracking_uri, storage), model_uri)
+        if as_json:
+            console.print_json(table.to_json())
+        else:
+            print_profiles(console, table, title=model_uri)
+
+
+@app.command(rich_help_panel=PANEL)
+def predict(
+    model_uri: ModelArgument,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="PNG or JPEG files")],
+    profile: Annotated[
+        str | None, typer.Option(help="full (the default), base, or letters such as TTFF")
+    ] = None,
+    max_latency_ms: Annotated[
+        float | None, typer.Option(help="The best depth whose calls take at most so long")
+    ] = None,
+    max_macs: Annotated[
+        float | None, typer.Option(help="The best depth with at most so many multiply-adds")
+    ] = None,
+    min_accuracy: Annotated[
+        float | None, typer.Option(help="The cheapest depth with this top-1 on the validation images")
+    ] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Measure the latencies of this machine first")
+    ] = False,
+    tracking_uri: TrackingOption = None,
+    storage: StorageOption = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """Classify image files at one depth of a registered version."""
+    with exit_codes(), quiet(Path(os.devnull)) as console:
+        with waiting(console, "loading the model"):
+            from pipeline.registry.prediction import classify
+
+            answer = classify(
+                _store(tracking_uri, storage),
+                model_uri,
+                images,
+                params={
+                    "profile": profile,
+                    "max_latency_ms": max_latency_ms,
+                    "max_macs": max_macs,
+                    "min_accuracy": min_accuracy,
+                },
+                calibrates=calibrate,
+            )
+        if as_json:
+            console.print_json(json.dumps(answer.to_dict()))
+            return
+        rows = [
+            [str(image), found.name, f"{found.probability:.3f}"]
+            for image, found in zip(images, answer.classes, strict=True)
+        ]
+        print_table(
+            console,
+            ["image", "class", "probability"],
+            rows,
+            title=f"{model_uri}, profile {answer.profile}",
+            caption=f"latencies are those of {answer.latency}" if max_latency_ms is not None else "",
+        )
+
+
+@app.command(rich_help_panel=PANEL)
+def serve(
+    model_uri: ModelArgument,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 opens it to the network")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 5001,
+    tracking_uri: TrackingOption = None,
+    storage: StorageOption = Path("runs"),
+) -> None:
+    """Answer HTTP requests with a registered version, by MLflow's own scoring server, until it is stopped."""
+    with exit_codes():
+        with quiet(Path(os.devnull)) as console, waiting(console, "reading the registry"):
+            from pipeline.registry.scoring_server import serve_version
+            from pipeline.registry.versions import read_profile_table
+
+            uri = _store(tracking_uri, storage)
+            read_profile_table(uri, model_uri)
+        serve_version(uri, model_uri, host=host, port=port)
+
+
+def _store(tracking_uri: str | None, storage: Path) -> str:
+    from pipeline.registry.store import embedded_uri
+
+    return tracking_uri or embedded_uri(storage)
