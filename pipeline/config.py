@@ -28,6 +28,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from pipeline.errors import RequestError
+from pipeline.gate_config import GateConfig
 from pipeline.recipe import AugmentationConfig, DistillationConfig, TrainingConfig
 from pipeline.search_config import SearchConfig
 from pipeline.section import Count, Fraction, Integers, Section
@@ -134,6 +135,7 @@ class RegistryConfig(Section):
     model: str = Field(description="name of the registered model")
     tracking_uri: str | None = Field(None, description="any MLflow URI; without it SQLite below storage")
     experiment: str = Field("skipline", description="MLflow experiment of the runs")
+    gate: GateConfig = Field(GateConfig(), description="what a version must reach to become the champion")
 
 
 class Job(Section):

@@ -308,6 +308,7 @@ def register(session: Session) -> RegisteredVersion:
         preprocessing=plan.preprocessing.to_dict(),
         class_names=load_data_plan(plan.data).class_names,
         table=table,
+        rules=session.job.registry.gate,
     )
     session.folder.version.write_text(json.dumps(asdict(version)))
     return version

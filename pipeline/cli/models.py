@@ -142,6 +142,46 @@ def serve(
         serve_version(uri, model_uri, host=host, port=port)
 
 
+@app.command(rich_help_panel=PANEL)
+def promote(
+    model_uri: ModelArgument,
+    override: Annotated[
+        str | None,
+        typer.Option(metavar="REASON", help="Promote in spite of the rules; the reason is recorded"),
+    ] = None,
+    tracking_uri: TrackingOption = None,
+    storage: StorageOption = Path("runs"),
+) -> None:
+    """Make a version the champion, if the rules of its job (registry.gate) let it."""
+    with exit_codes(), quiet(Path(os.devnull)) as console:
+        with waiting(console, "asking the gate"):
+            from pipeline.registry import promotion
+            from pipeline.registry.store import connect_existing
+
+            client = connect_existing(_store(tracking_uri, storage))
+            champion = promotion.promote(client, model_uri, override=override)
+        console.print(f"{champion.uri} is the champion", highlight=False)
+
+
+@app.command(rich_help_panel=PANEL)
+def rollback(
+    name: Annotated[str, typer.Argument(help="Of the registered model")],
+    reason: Annotated[str, typer.Option(help="Recorded with the version that is taken back")],
+    tracking_uri: TrackingOption = None,
+    storage: StorageOption = Path("runs"),
+) -> None:
+    """Take the champion back, in favour of the one before; the next promotion does not undo that."""
+    with exit_codes(), quiet(Path(os.devnull)) as console:
+        with waiting(console, "taking the champion back"):
+            from pipeline.registry import promotion
+            from pipeline.registry.store import connect_existing
+
+            client = connect_existing(_store(tracking_uri, storage))
+            former, champion = promotion.rollback(client, name, reason=reason)
+        now = f"{champion.uri} is the champion" if champion else "there is no champion now"
+        console.print(f"{former.uri} was taken back; {now}", highlight=False)
+
+
 def _store(tracking_uri: str | None, storage: Path) -> str:
     from pipeline.registry.store import embedded_uri
 

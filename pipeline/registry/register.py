@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from pipeline.evaluation.table import ProfileTable
+from pipeline.gate_config import GateConfig
 from pipeline.networks import AdaptiveDepthNetwork
 
 from . import tags
@@ -23,9 +24,10 @@ from .failures import tracking_failures
 from .logged_model import digest_tags, read_logged_file, read_logged_table, ready_model
 from .names import check_model_name, require_model_name
 from .package import CHECKSUMS_FILE, PROFILES_FILE, StagedPackage, staged_package
+from .promotion import CHALLENGER
 from .store import current_store
 from .tracking import JobRun
-from .versions import RegisteredVersion, find_version, read_profile_table
+from .versions import RegisteredVersion, all_versions, find_version, read_profile_table
 
 __all__ = [
     "RegisteredVersion",
@@ -50,6 +52,7 @@ def register_model(
     preprocessing: Mapping[str, Any],
     class_names: Sequence[str],
     table: ProfileTable,
+    rules: GateConfig | None = None,
 ) -> RegisteredVersion:
     """Register a network as one version with its profile table; a key that has a version gets no second one.
 
@@ -66,6 +69,7 @@ def register_model(
             `crop_pct`.
         class_names: Names of the outputs, in their order.
         table: The profile table.
+        rules: What it must reach to become the champion; kept with the version.
 
     Raises:
         RequestError: If the name cannot be a model's.
@@ -81,7 +85,14 @@ def register_model(
         table = read_logged_table(client, model.model_id)
         _show_in_run(run, model, table)
         return _create_version_once(
-            client, run, name=name, key=key, model=model, package=package, table=table
+            client,
+            run,
+            name=name,
+            key=key,
+            model=model,
+            package=package,
+            table=table,
+            rules=rules or GateConfig(),
         )
 
 
@@ -110,6 +121,7 @@ def _create_version_once(
     model: LoggedModel,
     package: StagedPackage,
     table: ProfileTable,
+    rules: GateConfig,
 ) -> RegisteredVersion:
     """Create the version; of several drivers with one key the lowest wins, the others remove theirs."""
     _ensure_registered_model(client, name)
@@ -122,6 +134,7 @@ def _create_version_once(
             description=describe(table),
             tags={
                 tags.MODEL_KEY: key,
+                tags.GATE: rules.model_dump_json(),
                 tags.CHECKSUMS: read_logged_file(client, model.model_id, CHECKSUMS_FILE),
                 **digest_tags(package),
                 **_table_tag(table),
@@ -133,6 +146,9 @@ def _create_version_once(
     if first.version != int(created.version):
         client.delete_model_version(name, str(created.version))
     _link(client, first)
+    # The latest version, whoever registers last: of several drivers each sets what it finds then.
+    latest = max(int(version.version) for version in all_versions(client, name))
+    client.set_registered_model_alias(name, CHALLENGER, str(latest))
     return first
 
 

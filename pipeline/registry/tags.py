@@ -11,4 +11,8 @@ PROFILES: Final = "skipline.profiles"
 SHA256: Final = "skipline.sha256."
 CHECKSUMS: Final = "skipline.checksums"
 
+GATE: Final = "skipline.gate"
+PROMOTION: Final = "skipline.promotion"
+ROLLBACK: Final = "skipline.rollback"
+
 MODEL_VERSIONS_LINK: Final = "mlflow.modelVersions"

@@ -3,6 +3,7 @@
 import difflib
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -92,7 +93,7 @@ def list_versions(client: MlflowClient, name: str | None = None) -> list[ListedV
         raise RequestError(f"a registered model must exist, {name!r} does not; {_what_exists(client, name)}")
     listed = []
     for model in sorted(models) if name is None else [name]:
-        found = pages(partial(client.search_model_versions, f"name = '{model}'"))
+        found = all_versions(client, model)
         # Only the model itself knows them: a search leaves them out.
         aliases = client.get_registered_model(model).aliases
         for version in sorted(found, key=lambda version: -int(version.version)):
@@ -101,7 +102,7 @@ def list_versions(client: MlflowClient, name: str | None = None) -> list[ListedV
                 ListedVersion(
                     f"models:/{model}/{number}",
                     tuple(sorted(alias for alias, target in aliases.items() if int(target) == number)),
-                    _table_of(version),
+                    table_of(version),
                 )
             )
     return listed
@@ -151,7 +152,7 @@ def read_profile_table(client_or_uri: MlflowClient | str, model_uri: str) -> Pro
     """
     client = connect_existing(client_or_uri) if isinstance(client_or_uri, str) else client_or_uri
     version = _look_up(client, model_uri)
-    if table := _table_of(version):
+    if table := table_of(version):
         return table
     try:
         return read_logged_table(client, _summary(version).model_id)
@@ -180,7 +181,13 @@ def _look_up(client: MlflowClient, model_uri: str) -> ModelVersion:
     raise RequestError(f"{model_uri} must exist ({message}); {_what_exists(client, name)}")
 
 
-def _table_of(version: ModelVersion) -> ProfileTable | None:
+def all_versions(client: MlflowClient, name: str) -> Iterator[ModelVersion]:
+    """Yield every version of a registered model; raises MlflowException if the store fails."""
+    return pages(partial(client.search_model_versions, f"name = '{name}'"))
+
+
+def table_of(version: ModelVersion) -> ProfileTable | None:
+    """Return the profile table in a version's tag, if it is there."""
     text = version.tags.get(tags.PROFILES)
     return ProfileTable.from_json(text) if text else None
 
