@@ -52,6 +52,6 @@ def tracking_failures(action: str) -> Iterator[None]:
     else:
         return
     raise JobError(
-        f"the tracking store must answer while a job runs, it failed to {action} ({message}); "
+        f"the tracking store must answer, it failed to {action} ({message}); "
         "when it answers again, give the same command again: finished work is kept"
     )
