@@ -2,14 +2,20 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from pipeline.terminal import print_profiles, print_table, quiet, waiting
 
 from .app import app, exit_codes
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
 
 PANEL = "Registered models"
 
@@ -30,11 +36,10 @@ def models(
 ) -> None:
     """List registered versions: their aliases, and what their deepest and shallowest profiles reach."""
     with exit_codes(), quiet(Path(os.devnull)) as console:
-        with waiting(console, "reading the registry"):
-            from pipeline.registry.store import connect_existing
+        with _registry(console, "reading the registry", tracking_uri, storage) as client:
             from pipeline.registry.versions import list_versions
 
-            listed = list_versions(connect_existing(_store(tracking_uri, storage)), name)
+            listed = list_versions(client, name)
         if as_json:
             console.print_json(json.dumps([version.to_dict() for version in listed]))
             return
@@ -154,11 +159,9 @@ def promote(
 ) -> None:
     """Make a version the champion, if the rules of its job (registry.gate) let it."""
     with exit_codes(), quiet(Path(os.devnull)) as console:
-        with waiting(console, "asking the gate"):
+        with _registry(console, "asking the gate", tracking_uri, storage) as client:
             from pipeline.registry import promotion
-            from pipeline.registry.store import connect_existing
 
-            client = connect_existing(_store(tracking_uri, storage))
             champion = promotion.promote(client, model_uri, override=override)
         console.print(f"{champion.uri} is the champion", highlight=False)
 
@@ -172,14 +175,23 @@ def rollback(
 ) -> None:
     """Take the champion back, in favour of the one before; the next promotion does not undo that."""
     with exit_codes(), quiet(Path(os.devnull)) as console:
-        with waiting(console, "taking the champion back"):
+        with _registry(console, "taking the champion back", tracking_uri, storage) as client:
             from pipeline.registry import promotion
-            from pipeline.registry.store import connect_existing
 
-            client = connect_existing(_store(tracking_uri, storage))
             former, champion = promotion.rollback(client, name, reason=reason)
         now = f"{champion.uri} is the champion" if champion else "there is no champion now"
         console.print(f"{former.uri} was taken back; {now}", highlight=False)
+
+
+@contextmanager
+def _registry(
+    console: Console, what: str, tracking_uri: str | None, storage: Path
+) -> "Iterator[MlflowClient]":
+    """Connect to the registry, and show that something is asked of it until the block ends."""
+    with waiting(console, what):
+        from pipeline.registry.store import connect_existing
+
+        yield connect_existing(_store(tracking_uri, storage))
 
 
 def _store(tracking_uri: str | None, storage: Path) -> str:
