@@ -5,7 +5,7 @@ end as ours trained epochs. Both start from the paper's split with the job's set
 compared with it.
 
 Run:      python -m tests.benchmarks.search_against_random PATH/TO/train.parquet --seeds 0 1 2
-Expect:   about 40 % of the epochs of training every trial fully; a median of 0.32 against 0.28 of random search
+Expect:   some 40 % of the epochs of training every trial fully; a median of 0.32, random search 0.28
 Takes:    45 minutes a seed on two CPU cores; what is done is kept in --storage, and is gone on with
 """
 
