@@ -15,7 +15,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -108,7 +108,7 @@ class AdaptiveDepthModel(PythonModel):  # type: ignore[misc]
             MlflowException: If a parameter or the images do not fit, or no profile is within the budget.
         """
         with _told_to_the_caller():
-            wanted = self._serving.Wanted.read(_parameters_of_call(params))
+            wanted = self._serving.Wanted.read(self._given(params))
             images_BCHW = self._read_images(model_input).to(self.device)
             table = self._latencies.table(len(images_BCHW))
             chosen = wanted.profile or self._serving.choose(table, wanted.budget).profile
@@ -119,27 +119,30 @@ class AdaptiveDepthModel(PythonModel):  # type: ignore[misc]
             return logits_BK
         return {"logits": logits_BK, "profile": profile, "latency": str(table.latency)}
 
+    def _given(self, params: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        """Return all parameters that the caller gave.
+
+        MLflow drops unknown ones with a warning before it calls `predict` (3.17), and a misspelt `profile`
+        would run the whole network. What was given is still an argument of `PyFuncModel.predict`, unless
+        that call is of another model which calls this one.
+        """
+        entry = inspect.unwrap(PyFuncModel.predict).__code__
+        frame = inspect.currentframe()
+        while frame is not None and frame.f_code is not entry:
+            frame = frame.f_back
+        given = params
+        if frame is not None:
+            with suppress(MlflowException):  # The other model may be of another kind.
+                if frame.f_locals["self"].unwrap_python_model() is self:
+                    given = frame.f_locals["params"]
+        return given or {}
+
     def _subnetwork(self, profile: str) -> nn.Module:
         """Return a depth as a module of its own, which threads share; its weights are the network's."""
         with self._building:
             if profile not in self._subnetworks:
                 self._subnetworks[profile] = self.network.subnetwork(profile).eval()
             return self._subnetworks[profile]
-
-
-def _parameters_of_call(params: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """Return what the caller of this thread gave as parameters.
-
-    MLflow drops unknown ones with a warning before it calls `predict` (3.17), and a misspelt `profile`
-    would run the whole network. What was given is still an argument of `PyFuncModel.predict`.
-    """
-    entry = inspect.unwrap(PyFuncModel.predict).__code__
-    frame = inspect.currentframe()
-    while frame is not None:
-        if frame.f_code is entry:
-            return frame.f_locals["params"] or {}
-        frame = frame.f_back
-    return params or {}
 
 
 @contextmanager

@@ -1,17 +1,14 @@
 """Who is the champion: a fold over what versions say of themselves, so that whoever computes it agrees.
 
-MLflow moves an alias for anybody who asks, and knows no compare-and-set (3.17). So the alias only shows the
-outcome: promotions and rollbacks are tags of the versions, and whoever writes one reads them all again
-afterwards and sets the alias, until it finds it set.
+The alias only shows the outcome (see `aliases`): promotions and rollbacks are tags of the versions, and
+whoever writes one reads them all again afterwards and sets the alias, until it finds it set.
 """
 
-import contextlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from pipeline.errors import JobError, RequestError
@@ -19,15 +16,10 @@ from pipeline.evaluation.table import ProfileTable
 from pipeline.gate_config import GateConfig
 
 from . import tags
+from .aliases import CHAMPION, settle_alias
 from .failures import tracking_failures
 from .gate import refusals
 from .versions import all_versions, require_version, table_of
-
-CHAMPION, CHALLENGER = "champion", "challenger"
-"""Aliases: the version that consumers take, and the latest one."""
-
-MAX_ROUNDS = 20
-"""Readings until an alias stands; chosen, far more than promoters race."""
 
 
 class RefusedError(JobError):
@@ -111,7 +103,7 @@ def promote(client: MlflowClient, model_uri: str, *, override: str | None = None
     candidates = _candidates(client, address.name)
     candidate, champion = candidates[address.version], _last(champions(candidates.values()))
     if champion is not None and champion.number == candidate.number and override is None:
-        return settle(client, address.name) or champion
+        return _settle(client, address.name) or champion
     if override is None:
         _require(candidate, champion)
     order = 1 + max((one.order or 0 for one in candidates.values()), default=0)
@@ -120,7 +112,7 @@ def promote(client: MlflowClient, model_uri: str, *, override: str | None = None
     client.set_model_version_tag(address.name, number, tags.PROMOTION, promotion)
     if candidate.rollback is not None:
         client.delete_model_version_tag(address.name, number, tags.ROLLBACK)
-    champion = settle(client, address.name)
+    champion = _settle(client, address.name)
     if override is None and champion is not None and champion.number != candidate.number:
         _give_way(client, candidate, champion)
     return champion or candidate
@@ -146,32 +138,18 @@ def rollback(client: MlflowClient, name: str, *, reason: str) -> tuple[Candidate
     if champion is None:
         raise RequestError(f"a rollback takes a champion back, {name!r} has none; promote a version first")
     client.set_model_version_tag(name, str(champion.number), tags.ROLLBACK, reason)
-    return champion, settle(client, name)
+    return champion, _settle(client, name)
 
 
-def settle(client: MlflowClient, name: str) -> Candidate | None:
-    """Let the alias show the champion; returns it.
+def _settle(client: MlflowClient, name: str) -> Candidate | None:
+    """Let the alias show the champion; returns it."""
 
-    Raises:
-        JobError: If others keep changing it, or the store takes no alias.
-    """
-    for _ in range(MAX_ROUNDS):
+    def find() -> int | None:
         champion = _last(champions(_candidates(client, name).values()))
-        shown = client.get_registered_model(name).aliases.get(CHAMPION)
-        if champion is None and shown is None:
-            return None
-        if champion is not None and shown is not None and int(shown) == champion.number:
-            return champion
-        # Of two that set an alias for the first time, a database lets one fail.
-        with contextlib.suppress(MlflowException):
-            if champion is None:
-                client.delete_registered_model_alias(name, CHAMPION)
-            else:
-                client.set_registered_model_alias(name, CHAMPION, str(champion.number))
-    raise JobError(
-        f"the alias {CHAMPION} of {name!r} must come to rest, it was set {MAX_ROUNDS} times and is another "
-        "one's still; end what else sets it, or ask for the right to, and give the same command again"
-    )
+        return champion.number if champion else None
+
+    number = settle_alias(client, name, CHAMPION, find)
+    return None if number is None else _candidates(client, name)[number]
 
 
 def _candidates(client: MlflowClient, name: str) -> dict[int, Candidate]:

@@ -1,8 +1,8 @@
 """Registers the one model version that a job leaves behind.
 
 Order of the steps: files (a READY logged model), then what the run shows, then the version with its
-description and tags in one transaction. A version that exists is therefore complete, and a job killed at any
-step goes on there.
+description and tags in one transaction, then the alias of the latest. A version that exists is therefore
+complete, and a job killed at any step goes on there.
 """
 
 import json
@@ -19,15 +19,15 @@ from pipeline.gate_config import GateConfig
 from pipeline.networks import AdaptiveDepthNetwork
 
 from . import tags
+from .aliases import CHALLENGER, settle_alias
 from .description import describe
 from .failures import tracking_failures
 from .logged_model import digest_tags, read_logged_file, read_logged_table, ready_model
 from .names import check_model_name, require_model_name
 from .package import CHECKSUMS_FILE, PROFILES_FILE, StagedPackage, staged_package
-from .promotion import CHALLENGER
 from .store import current_store
 from .tracking import JobRun
-from .versions import RegisteredVersion, all_versions, find_version, read_profile_table
+from .versions import RegisteredVersion, find_version, latest_version, read_profile_table
 
 __all__ = [
     "RegisteredVersion",
@@ -76,24 +76,26 @@ def register_model(
         JobError: If the store fails.
     """
     require_model_name(name)
-    if found := find_version(client, name, key):
-        return found
-    with staged_package(
-        network, preprocessing=preprocessing, class_names=class_names, table=table
-    ) as package:
-        model = ready_model(run, name=name, key=key, network=network, package=package)
-        table = read_logged_table(client, model.model_id)
-        _show_in_run(run, model, table)
-        return _create_version_once(
-            client,
-            run,
-            name=name,
-            key=key,
-            model=model,
-            package=package,
-            table=table,
-            rules=rules or GateConfig(),
-        )
+    registered = find_version(client, name, key)
+    if registered is None:
+        with staged_package(
+            network, preprocessing=preprocessing, class_names=class_names, table=table
+        ) as package:
+            model = ready_model(run, name=name, key=key, network=network, package=package)
+            table = read_logged_table(client, model.model_id)
+            _show_in_run(run, model, table)
+            registered = _create_version_once(
+                client,
+                run,
+                name=name,
+                key=key,
+                model=model,
+                package=package,
+                table=table,
+                rules=rules or GateConfig(),
+            )
+    settle_alias(client, name, CHALLENGER, lambda: latest_version(client, name))
+    return registered
 
 
 def _show_in_run(run: JobRun, model: LoggedModel, table: ProfileTable) -> None:
@@ -146,9 +148,6 @@ def _create_version_once(
     if first.version != int(created.version):
         client.delete_model_version(name, str(created.version))
     _link(client, first)
-    # The latest version, whoever registers last: of several drivers each sets what it finds then.
-    latest = max(int(version.version) for version in all_versions(client, name))
-    client.set_registered_model_alias(name, CHALLENGER, str(latest))
     return first
 
 

@@ -186,6 +186,11 @@ def all_versions(client: MlflowClient, name: str) -> Iterator[ModelVersion]:
     return pages(partial(client.search_model_versions, f"name = '{name}'"))
 
 
+def latest_version(client: MlflowClient, name: str) -> int | None:
+    """Return the highest version of a registered model, None if it has none."""
+    return max((int(version.version) for version in all_versions(client, name)), default=None)
+
+
 def table_of(version: ModelVersion) -> ProfileTable | None:
     """Return the profile table in a version's tag, if it is there."""
     text = version.tags.get(tags.PROFILES)

@@ -3,8 +3,8 @@
 The folder is shipped inside registered models beside `networks`, so its imports stay relative and few.
 """
 
-from .choice import BUDGETS, PARAMETERS, Wanted, choose
+from .choice import PARAMETERS, Wanted, choose
 from .images import ImageReader
 from .latencies import Latencies
 
-__all__ = ["BUDGETS", "PARAMETERS", "ImageReader", "Latencies", "Wanted", "choose"]
+__all__ = ["PARAMETERS", "ImageReader", "Latencies", "Wanted", "choose"]

@@ -36,6 +36,9 @@ class Latencies:
         self._registered = table
         self._model_key = model_key
         self._cache = cache or user_cache()
+        self._device = next(network.parameters()).device
+        # Every call of the model asks, and the device's name is read from a file.
+        self._known_conditions: dict[tuple[int, int], LatencyConditions] = {}
         self._measured: dict[LatencyConditions, ProfileTable | None] = {}
 
     def table(self, batch_size: int) -> ProfileTable:
@@ -63,8 +66,7 @@ class Latencies:
         if known := self._known(batch_size):
             return known
         conditions = self._conditions(batch_size)
-        device = next(self._network.parameters()).device
-        images = torch.rand(batch_size, *self._network.input_shape, device=device)
+        images = torch.rand(batch_size, *self._network.input_shape, device=self._device)
         measured: dict[str, Latency] = {}
         for profile in self._network.profiles:
             subnetwork = self._network.subnetwork(profile).eval()
@@ -81,8 +83,10 @@ class Latencies:
         return self._measured[conditions]
 
     def _conditions(self, batch_size: int) -> LatencyConditions:
-        device = next(self._network.parameters()).device
-        return latency_conditions(device, batch_size)
+        key = (torch.get_num_threads(), batch_size)
+        if key not in self._known_conditions:
+            self._known_conditions[key] = latency_conditions(self._device, batch_size)
+        return self._known_conditions[key]
 
     def _remembered(self, conditions: LatencyConditions) -> ProfileTable | None:
         with suppress(OSError, ValueError, KeyError, TypeError):

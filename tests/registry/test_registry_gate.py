@@ -11,8 +11,9 @@ from pipeline.errors import RequestError
 from pipeline.evaluation.table import LatencyConditions, ProfileResult, ProfileTable
 from pipeline.gate_config import GateConfig
 from pipeline.registry import tags
+from pipeline.registry.aliases import CHAMPION
 from pipeline.registry.gate import refusals
-from pipeline.registry.promotion import CHAMPION, RefusedError, promote, rollback
+from pipeline.registry.promotion import RefusedError, promote, rollback
 from pipeline.registry.register import register_model
 from pipeline.registry.store import connect
 
@@ -191,7 +192,7 @@ def test_four_promoters_at_once_end_with_the_best_champion(client, versions):
 
 
 def test_registration_makes_a_challenger_and_keeps_the_rules(client, run, network, preprocessing, long_table):
-    for key in ("key-1", "key-2"):
+    def register(key):
         register_model(
             client,
             run,
@@ -203,5 +204,10 @@ def test_registration_makes_a_challenger_and_keeps_the_rules(client, run, networ
             table=long_table,
             rules=RULES,
         )
+
+    for key in ("key-1", "key-2"):
+        register(key)
+        client.delete_registered_model_alias("net", "challenger")
+        register(key)  # as after a kill before the alias was set
     assert int(client.get_registered_model("net").aliases["challenger"]) == 2
     assert GateConfig.model_validate_json(client.get_model_version("net", 1).tags[tags.GATE]) == RULES

@@ -227,6 +227,23 @@ def test_parameters_that_mlflow_would_drop_are_refused(loaded, images, params, m
     assert caught.value.get_http_status_code() == 400
 
 
+@pytest.mark.parametrize("is_python_model", [True, False])
+def test_a_model_that_calls_this_one_gives_it_parameters_of_its_own(loaded, images, is_python_model):
+    inner = loaded.unwrap_python_model()
+
+    class Outer:
+        def predict(self, data, params=None):
+            assert params["profile"] == "full"
+            return inner.predict(None, data, {"profile": "base"})
+
+    implementation = Outer()
+    if is_python_model:
+        implementation.python_model = implementation
+    outer = mlflow.pyfunc.PyFuncModel(model_meta=loaded.metadata, model_impl=implementation)
+    expected = loaded.predict(images, params={"profile": "base"})
+    np.testing.assert_array_equal(outer.predict(images, params={"profile": "full"}), expected)
+
+
 def test_a_budget_chooses_and_the_answer_says_what(loaded, images, table):
     answer = loaded.predict(images, params={"min_accuracy": 1 / 4, "return_profile": True})
     assert answer["profile"] == "FFFF"  # all cost the same in this table

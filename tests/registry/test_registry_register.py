@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from mlflow.entities import LoggedModelStatus
@@ -82,8 +83,9 @@ def test_a_pending_model_of_a_killed_attempt_is_replaced(register, client, run):
 
 def test_uploaded_files_of_a_killed_attempt_are_used_again(register, client, run, table, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(register_module, "_create_version_once", lambda *_, **__: None)
-        register()
+        patch.setattr(register_module, "_create_version_once", Mock(side_effect=KeyboardInterrupt("kill")))
+        with pytest.raises(KeyboardInterrupt, match="kill"):
+            register()
     measured_again = replace(table, num_images=31)
     registered = register(table=measured_again)
     assert [model.model_id for model in models(client, run)] == [registered.model_id]
