@@ -1,6 +1,8 @@
 """The gate section of a job file: what a version must reach to become the champion."""
 
-from pydantic import Field
+import re
+
+from pydantic import Field, field_validator
 
 from pipeline.section import Section, Share
 
@@ -16,3 +18,14 @@ class GateConfig(Section):
     latency_tolerance: Share = Field(
         0.1, description="share that a profile may be slower; compared where measured under like conditions"
     )
+
+    @field_validator("floors")
+    @classmethod
+    def _floors_are_of_profiles(cls, value: dict[str, float]) -> dict[str, float]:
+        for profile in value:
+            if not re.fullmatch(r"full|base|[TF]+", profile):
+                raise ValueError(
+                    f"floors are of full, base, or letters T and F, got {profile!r}; write for example "
+                    "{full: 0.9, base: 0.85}"
+                )
+        return value

@@ -27,19 +27,9 @@ def ray_cluster():
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory):
     """File of a data plan for the built-in digits, with a fifth of them held out."""
-    from pipeline.data.plan import prepare_data
-    from pipeline.storage import StoragePath
+    from tests.training.training_under_test import save_data
 
-    path = tmp_path_factory.mktemp("digits") / "data.npz"
-    prepare_data(
-        "builtin:digits",
-        None,
-        validation_fraction=0.2,
-        seed=0,
-        bad_items="fail",
-        max_bad_fraction=0.01,
-    ).save(path)
-    return StoragePath.local(path)
+    return save_data(tmp_path_factory.mktemp("digits"))
 
 
 @pytest.fixture(scope="session")
