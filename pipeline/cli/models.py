@@ -87,7 +87,7 @@ def predict(
         float | None, typer.Option(help="The cheapest depth with this top-1 on the validation images")
     ] = None,
     calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Measure the latencies of this machine first")
+        bool, typer.Option("--calibrate", help="Measure first how long such a call takes on this machine")
     ] = False,
     tracking_uri: TrackingOption = None,
     storage: StorageOption = Path("runs"),

@@ -59,7 +59,7 @@ def classify(
         model_uri: `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
         images: PNG or JPEG files.
         params: As for the model's `predict`.
-        calibrates: Measure latencies on this machine first.
+        calibrates: Measure on this machine first how long a call with so many images takes.
 
     Raises:
         RequestError: If there is no such version, a file cannot be read, or a parameter does not fit.
@@ -70,13 +70,13 @@ def classify(
     try:
         # A local store would hand out its own folder, into which loading writes.
         with tempfile.TemporaryDirectory(prefix="model-") as folder, current_store(client):
-            model = mlflow.pyfunc.load_model(
-                version.uri, dst_path=folder, model_config={"calibrate": calibrates}
-            )
+            model = mlflow.pyfunc.load_model(version.uri, dst_path=folder)
+            if calibrates:
+                model.unwrap_python_model().calibrate(len(files))
             answer = model.predict(files, params={**params, "return_profile": True})
             names = model.unwrap_python_model().config["class_names"]
     except MlflowException as error:
-        message = brief(error)
+        message = brief(error).removeprefix("MlflowException: ")
     else:
         highest = torch.from_numpy(answer["logits"]).softmax(1).max(1)
         best = zip(highest.indices.tolist(), highest.values.tolist(), strict=True)

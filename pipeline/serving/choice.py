@@ -89,7 +89,7 @@ def choose(table: ProfileTable, budget: tuple[str, float]) -> ProfileResult:
     least = min(table.results, key=cost)
     raise ValueError(
         f"{name} must be enough for some profile, got {limit:g}; the cheapest, {least.profile}, takes "
-        f"{cost(least):g} {unit}; raise it"
+        f"{math.ceil(cost(least) * 1000) / 1000:.12g} {unit}; raise it"
     )
 
 
