@@ -62,7 +62,7 @@ def test_versions_are_listed_with_aliases_the_latest_of_each_model_first(client,
     client.set_registered_model_alias("net", "champion", "1")
     listed = list_versions(client)
     assert [version.uri for version in listed] == ["models:/net/2", "models:/net/1", "models:/other/1"]
-    assert [version.aliases for version in listed] == [(), ("champion",), ()]
+    assert [version.aliases for version in listed] == [("challenger",), ("champion",), ("challenger",)]
     assert {version.table for version in listed} == {table}
     assert listed[1].row()[:3] == ["models:/net/1", "champion", "16"]
     assert json.loads(json.dumps(listed[1].to_dict()))["aliases"] == ["champion"]
