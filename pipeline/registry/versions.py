@@ -88,11 +88,11 @@ def list_versions(client: MlflowClient, name: str | None = None) -> list[ListedV
         RequestError: If there is no such model.
         JobError: If the store fails.
     """
-    models = {model.name: model for model in pages(client.search_registered_models)}
-    if name is not None and name not in models:
+    names = sorted(model.name for model in pages(client.search_registered_models))
+    if name is not None and name not in names:
         raise RequestError(f"a registered model must exist, {name!r} does not; {_what_exists(client, name)}")
     listed = []
-    for model in sorted(models) if name is None else [name]:
+    for model in names if name is None else [name]:
         found = all_versions(client, model)
         # Only the model itself knows them: a search leaves them out.
         aliases = client.get_registered_model(model).aliases
