@@ -2,9 +2,9 @@
 
 Every trial reports a made-up curve at once, through the driver, records, study and tracking of real ones.
 Starting a process and importing torch in it outweighs all else, so that is measured by itself, with few
-trials. For the others Ray Tune hands one process from trial to trial, which real ones do not allow. That works
-for one trial at a time only: beside a second one Tune asks for a new process at every trial's end and gives it
-up before it has begun, and processes pile up that still import torch (measured, Ray 2.60).
+trials. For the others Ray Tune hands one process from trial to trial, which real ones do not allow. That
+works for one trial at a time only: beside a second one Tune asks for a new process at every trial's end and
+gives it up before it has begun, and processes pile up that still import torch (measured, Ray 2.60).
 
 Run:      python -m tests.benchmarks.search_scaling
 Expect:   not measured whole yet; the aim is growth no worse than linear in time, memory and bytes
@@ -131,9 +131,7 @@ def main() -> None:
     if len(sys.argv) > 1:
         print(json.dumps(measure(int(sys.argv[1]), reuses_processes=sys.argv[2:] == ["reuse"])))  # noqa: T201
         return
-    notes = [
-        f"Trials report {EPOCHS} made-up epochs each at once; ASHA and TPE."
-    ]
+    notes = [f"Trials report {EPOCHS} made-up epochs each at once; ASHA and TPE."]
     for trials, way in ((FEW, "start"), *((size, "reuse") for size in SIZES)):
         command = [sys.executable, "-m", "tests.benchmarks.search_scaling", str(trials), way]
         output = subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL)
