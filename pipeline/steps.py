@@ -21,6 +21,7 @@ from pipeline.measuring import load_evaluated, measure_checkpoint
 from pipeline.networks.misfit import PretrainedError
 from pipeline.networks.pretrained import Source
 from pipeline.recipe import TeacherConfig
+from pipeline.registry.origin import ImageSet, Origin
 from pipeline.registry.register import RegisteredVersion, find_version, register_model
 from pipeline.registry.store import (
     connect,
@@ -251,9 +252,8 @@ def train(session: Session) -> TrainingResult:
 
 
 def final_plan(session: Session) -> TrainingPlan:
-    """Return the final training: the job's settings, overridden by the best trial's values."""
-    best = tune(session)
-    job = session.job.override(best.best.values) if best else session.job
+    """Return the final training."""
+    job = final_job(session)
     goes_on = job.search is not None and job.search.winner == "continue"
     weights = replace(session.weights, winner=session.folder.search / WINNER if goes_on else None)
     return plan_training(
@@ -262,6 +262,12 @@ def final_plan(session: Session) -> TrainingPlan:
         weights=weights,
         latencies=stored_latencies(session.folder.search),
     )
+
+
+def final_job(session: Session) -> Job:
+    """Return the job's settings, overridden by the best trial's values where there was a search."""
+    best = tune(session)
+    return session.job.override(best.best.values) if best else session.job
 
 
 def evaluate(session: Session) -> ProfileTable:
@@ -298,6 +304,7 @@ def register(session: Session) -> RegisteredVersion:
     """Register the evaluated network as one model version, however often this runs."""
     table = evaluate(session)
     plan = final_plan(session)
+    data = load_data_plan(plan.data)
     session.reporter.advance("registering", 0, 1)
     version = register_model(
         session.run.client,
@@ -306,8 +313,14 @@ def register(session: Session) -> RegisteredVersion:
         key=session.job.key(),
         network=load_evaluated(plan, train(session).checkpoint, session.folder.calibrated_weights, table),
         preprocessing=plan.preprocessing.to_dict(),
-        class_names=load_data_plan(plan.data).class_names,
+        class_names=data.class_names,
         table=table,
+        origin=Origin(
+            session.job.name,
+            final_job(session).settings(),
+            ImageSet.of(data.train_rows, data.train_labels, data.class_names),
+            ImageSet.of(data.validation_rows, data.validation_labels, data.class_names),
+        ),
         rules=session.job.registry.gate,
     )
     session.folder.version.write_text(json.dumps(asdict(version)))

@@ -54,20 +54,32 @@ def models(
 @app.command(rich_help_panel=PANEL)
 def profiles(
     model_uri: ModelArgument,
+    measured_on: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="With the latencies of another machine that bench has measured"),
+    ] = None,
     tracking_uri: TrackingOption = None,
     storage: StorageOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
     """Print the profile table of a registered model version."""
     with exit_codes(), quiet(Path(os.devnull)) as console:
-        with waiting(console, "reading the registry"):
+        with _registry(console, "reading the registry", tracking_uri, storage) as client:
+            from pipeline.registry.bench import benched_tables, table_measured_on
             from pipeline.registry.versions import read_profile_table
 
-            table = read_profile_table(_store(tracking_uri, storage), model_uri)
+            if measured_on is None:
+                table = read_profile_table(client, model_uri)
+            else:
+                table = table_measured_on(client, model_uri, measured_on)
+            others = [other.latency for other in benched_tables(client, model_uri)]
         if as_json:
             console.print_json(table.to_json())
-        else:
-            print_profiles(console, table, title=model_uri)
+            return
+        print_profiles(console, table, title=model_uri)
+        for conditions in others:
+            if conditions != table.latency:
+                console.print(f"also measured on {conditions} (--measured-on)", highlight=False)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -99,7 +111,7 @@ def predict(
             from pipeline.registry.prediction import classify
 
             answer = classify(
-                _store(tracking_uri, storage),
+                connection(tracking_uri, storage),
                 model_uri,
                 images,
                 params={
@@ -189,9 +201,14 @@ def _registry(
 ) -> "Iterator[MlflowClient]":
     """Connect to the registry, and show that something is asked of it until the block ends."""
     with waiting(console, what):
-        from pipeline.registry.store import connect_existing
+        yield connection(tracking_uri, storage)
 
-        yield connect_existing(_store(tracking_uri, storage))
+
+def connection(tracking_uri: str | None, storage: Path) -> "MlflowClient":
+    """Return a client of the store that the options name."""
+    from pipeline.registry.store import connect_existing
+
+    return connect_existing(_store(tracking_uri, storage))
 
 
 def _store(tracking_uri: str | None, storage: Path) -> str:

@@ -92,6 +92,35 @@ def prepare_data(
     return plan
 
 
+def inspect_location(
+    location: str,
+    class_names: Sequence[str],
+    *,
+    s3: S3Config | None = None,
+    on_progress: Progress | None = None,
+) -> Inspection:
+    """Return which images of a location a network of these classes can be asked about; decodes all of them.
+
+    Args:
+        location: Of images with labels.
+        class_names: What the network tells apart; labels are matched by name.
+        s3: How to reach the store of an s3:// location; None for boto3's own defaults.
+        on_progress: Called in this thread as images are done.
+
+    Raises:
+        RequestError: If there is no such location, or none of its images can be used.
+        JobError: If an object store fails while its images are copied to this machine.
+    """
+    _raise_if_any(check_location(location, s3))
+    (inspection,) = _inspect([open_source(location, s3)], class_names, on_progress or _silent)
+    if not len(inspection.rows):
+        raise RequestError(
+            f"data must show classes that the network knows ({', '.join(class_names[:5])}...), "
+            f"{location!r} has no usable image of one; {next(iter(inspection.bad.values()), 'it is empty')}"
+        )
+    return inspection
+
+
 def _open(location: str, s3: S3Config, limit_bytes: int) -> ImageSource:
     """Return the source at a location; shards beyond the limit are looked through now, and streamed later."""
     shards = find_sharded(location, s3)

@@ -14,7 +14,7 @@ import json
 import sys
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
@@ -66,7 +66,13 @@ class AdaptiveDepthModel(PythonModel):  # type: ignore[misc]
         if settings.get("calibrate"):
             self.calibrate()
 
-    def calibrate(self, batch_size: int = 1) -> Any:  # noqa: ANN401
+    def calibrate(
+        self,
+        batch_size: int = 1,
+        *,
+        anew: bool = False,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> Any:  # noqa: ANN401
         """Measure all profiles on this machine, in seconds, so that `max_latency_ms` means this machine.
 
         A later call, or another process with the same weights, device and number of threads, finds the
@@ -74,6 +80,8 @@ class AdaptiveDepthModel(PythonModel):  # type: ignore[misc]
 
         Args:
             batch_size: Images of one call.
+            anew: Measure also where that has been done.
+            on_progress: Told how many profiles of how many have been measured.
 
         Returns:
             The profile table with the latencies of this machine.
@@ -82,7 +90,15 @@ class AdaptiveDepthModel(PythonModel):  # type: ignore[misc]
             MlflowException: If there is no image in a call.
         """
         with _told_to_the_caller():
-            return self._latencies.calibrate(batch_size)
+            return self._latencies.calibrate(batch_size, anew=anew, on_progress=on_progress)
+
+    def current_table(self, batch_size: int = 1) -> Any:  # noqa: ANN401
+        """Return the profile table that budgets go by now: calibrated for this machine, or as registered.
+
+        Args:
+            batch_size: Images of one call.
+        """
+        return self._latencies.table(batch_size)
 
     def predict(
         self,
@@ -110,7 +126,7 @@ class AdaptiveDepthModel(PythonModel):  # type: ignore[misc]
         with _told_to_the_caller():
             wanted = self._serving.Wanted.read(self._given(params))
             images_BCHW = self._read_images(model_input).to(self.device)
-            table = self._latencies.table(len(images_BCHW))
+            table = self.current_table(len(images_BCHW))
             chosen = wanted.profile or self._serving.choose(table, wanted.budget).profile
             profile = str(self.network.parse_profile(chosen))
         with torch.inference_mode():

@@ -19,11 +19,15 @@ from pipeline.networks import AdaptiveDepthNetwork
 from pipeline.weights_file import write_weights
 
 from . import model_code
+from .card import model_card
+from .origin import Origin
 
 FORMAT_VERSION: Final = 2
 PACKAGE: Final = "package"
 PROFILES_FILE: Final = "profiles.json"
 CHECKSUMS_FILE: Final = "checksums.json"
+ORIGIN_FILE: Final = "origin.json"
+CARD_FILE: Final = "MODEL_CARD.md"
 WEIGHTS_FILE: Final = "model.safetensors"
 
 SHIPPED: Final = (
@@ -55,8 +59,8 @@ class StagedPackage:
     """A package on the local disk.
 
     Attributes:
-        folder: Holds `model.safetensors`, `network.json`, `profiles.json`, `code/`, and `checksums.json` of
-            all these.
+        folder: Holds `model.safetensors`, `network.json`, `profiles.json`, `origin.json`, `MODEL_CARD.md`,
+            `code/`, and `checksums.json` of all these.
         script: The models-from-code script that loads it.
         digests: What it is known by.
     """
@@ -73,6 +77,7 @@ def staged_package(
     preprocessing: Mapping[str, Any],
     class_names: Sequence[str],
     table: ProfileTable,
+    origin: Origin,
 ) -> Iterator[StagedPackage]:
     """Write a package into a temporary folder, which is removed afterwards.
 
@@ -82,6 +87,7 @@ def staged_package(
             `crop_pct`.
         class_names: Names of the outputs, in their order.
         table: The profile table.
+        origin: What the network was made of.
     """
     with tempfile.TemporaryDirectory(prefix="model-") as temporary:
         folder = Path(temporary) / PACKAGE
@@ -91,6 +97,9 @@ def staged_package(
         config = _config(network, preprocessing, class_names, weights_sha256=weights)
         (folder / "network.json").write_text(config, encoding="utf-8")
         (folder / PROFILES_FILE).write_text(table.to_json(), encoding="utf-8")
+        (folder / ORIGIN_FILE).write_text(origin.to_json(), encoding="utf-8")
+        card = model_card(network, preprocessing, class_names, table, origin)
+        (folder / CARD_FILE).write_text(card, encoding="utf-8")
         copies = _copy_code(folder / "code")
         checksums = {
             file.relative_to(folder).as_posix(): _sha256(file)

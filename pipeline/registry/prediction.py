@@ -1,20 +1,18 @@
 """Classifies image files with a registered version, as a consumer of it would."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import mlflow.pyfunc
 import torch
 from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
 
 from pipeline.errors import RequestError
 
 from .failures import brief
-from .store import connect_existing, current_store
-from .versions import require_version
+from .loading import loaded_version
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Answer:
 
 
 def classify(
-    tracking_uri: str,
+    client: MlflowClient,
     model_uri: str,
     images: Sequence[Path],
     *,
@@ -55,7 +53,7 @@ def classify(
     """Load a version, and classify files by it.
 
     Args:
-        tracking_uri: The store.
+        client: The store.
         model_uri: `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
         images: PNG or JPEG files.
         params: As for the model's `predict`.
@@ -64,24 +62,20 @@ def classify(
     Raises:
         RequestError: If there is no such version, a file cannot be read, or a parameter does not fit.
     """
-    client = connect_existing(tracking_uri)
-    version = require_version(client, model_uri)
     files = [_read(path) for path in images]
-    try:
-        # A local store would hand out its own folder, into which loading writes.
-        with tempfile.TemporaryDirectory(prefix="model-") as folder, current_store(client):
-            model = mlflow.pyfunc.load_model(version.uri, dst_path=folder)
+    with loaded_version(client, model_uri) as loaded:
+        try:
             if calibrates:
-                model.unwrap_python_model().calibrate(len(files))
-            answer = model.predict(files, params={**params, "return_profile": True})
-            names = model.unwrap_python_model().config["class_names"]
-    except MlflowException as error:
-        message = brief(error).removeprefix("MlflowException: ")
-    else:
-        highest = torch.from_numpy(answer["logits"]).softmax(1).max(1)
-        best = zip(highest.indices.tolist(), highest.values.tolist(), strict=True)
-        classes = tuple(Classified(names[index], probability) for index, probability in best)
-        return Answer(answer["profile"], answer["latency"], classes)
+                loaded.model.calibrate(len(files))
+            answer = loaded.served.predict(files, params={**params, "return_profile": True})
+        except MlflowException as error:
+            message = brief(error).removeprefix("MlflowException: ")
+        else:
+            highest = torch.from_numpy(answer["logits"]).softmax(1).max(1)
+            best = zip(highest.indices.tolist(), highest.values.tolist(), strict=True)
+            names = loaded.model.config["class_names"]
+            classes = tuple(Classified(names[index], probability) for index, probability in best)
+            return Answer(answer["profile"], answer["latency"], classes)
     raise RequestError(f"{model_uri} must be able to predict, it refused: {message}")
 
 

@@ -24,6 +24,7 @@ from .description import describe
 from .failures import tracking_failures
 from .logged_model import digest_tags, read_logged_file, read_logged_table, ready_model
 from .names import check_model_name, require_model_name
+from .origin import Origin
 from .package import CHECKSUMS_FILE, PROFILES_FILE, StagedPackage, staged_package
 from .store import current_store
 from .tracking import JobRun
@@ -52,6 +53,7 @@ def register_model(
     preprocessing: Mapping[str, Any],
     class_names: Sequence[str],
     table: ProfileTable,
+    origin: Origin,
     rules: GateConfig | None = None,
 ) -> RegisteredVersion:
     """Register a network as one version with its profile table; a key that has a version gets no second one.
@@ -69,6 +71,7 @@ def register_model(
             `crop_pct`.
         class_names: Names of the outputs, in their order.
         table: The profile table.
+        origin: What the network was made of.
         rules: What it must reach to become the champion; kept with the version.
 
     Raises:
@@ -79,7 +82,7 @@ def register_model(
     registered = find_version(client, name, key)
     if registered is None:
         with staged_package(
-            network, preprocessing=preprocessing, class_names=class_names, table=table
+            network, preprocessing=preprocessing, class_names=class_names, table=table, origin=origin
         ) as package:
             model = ready_model(run, name=name, key=key, network=network, package=package)
             table = read_logged_table(client, model.model_id)

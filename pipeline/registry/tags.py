@@ -10,6 +10,7 @@ MODEL_KEY: Final = "skipline.key"
 PROFILES: Final = "skipline.profiles"
 SHA256: Final = "skipline.sha256."
 CHECKSUMS: Final = "skipline.checksums"
+LATENCIES: Final = "skipline.latencies."
 
 GATE: Final = "skipline.gate"
 PROMOTION: Final = "skipline.promotion"

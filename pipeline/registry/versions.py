@@ -118,7 +118,7 @@ def require_version(client: MlflowClient, model_uri: str) -> RegisteredVersion:
     Raises:
         RequestError: If there is none. What exists is listed.
     """
-    return _summary(_look_up(client, model_uri))
+    return _summary(look_up(client, model_uri))
 
 
 @tracking_failures("look up a version")
@@ -151,7 +151,7 @@ def read_profile_table(client_or_uri: MlflowClient | str, model_uri: str) -> Pro
             exists is listed.
     """
     client = connect_existing(client_or_uri) if isinstance(client_or_uri, str) else client_or_uri
-    version = _look_up(client, model_uri)
+    version = look_up(client, model_uri)
     if table := table_of(version):
         return table
     try:
@@ -164,7 +164,8 @@ def read_profile_table(client_or_uri: MlflowClient | str, model_uri: str) -> Pro
     )
 
 
-def _look_up(client: MlflowClient, model_uri: str) -> ModelVersion:
+def look_up(client: MlflowClient, model_uri: str) -> ModelVersion:
+    """Return MLflow's entity of the version that an address means; raises RequestError if there is none."""
     address = _ADDRESS.fullmatch(model_uri)
     if address is None:
         raise RequestError(

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -49,12 +50,21 @@ class Latencies:
         """
         return self._known(batch_size) or self._known(1) or self._registered
 
-    def calibrate(self, batch_size: int = 1, *, num_runs: int = 20) -> ProfileTable:
+    def calibrate(
+        self,
+        batch_size: int = 1,
+        *,
+        num_runs: int = 20,
+        anew: bool = False,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> ProfileTable:
         """Measure every profile on this machine, unless that is done already, and use the result from now on.
 
         Args:
             batch_size: Images of one call.
             num_runs: Timed calls a profile.
+            anew: Measure also where that has been done.
+            on_progress: Told how many profiles of how many have been measured.
 
         Raises:
             ValueError: If there is no image, or fewer than two runs.
@@ -63,7 +73,7 @@ class Latencies:
             raise ValueError(
                 f"calibrate needs one image and two runs at least, got {batch_size} and {num_runs}"
             )
-        if known := self._known(batch_size):
+        if not anew and (known := self._known(batch_size)):
             return known
         conditions = self._conditions(batch_size)
         images = torch.rand(batch_size, *self._network.input_shape, device=self._device)
@@ -71,6 +81,8 @@ class Latencies:
         for profile in self._network.profiles:
             subnetwork = self._network.subnetwork(profile).eval()
             measured[str(profile)] = measure_latency(subnetwork, images, num_runs=num_runs)
+            if on_progress:
+                on_progress(len(measured), len(self._network.profiles))
         table = self._registered.with_latencies(measured, conditions)
         self._measured[conditions] = table
         self._remember(conditions, table)

@@ -16,6 +16,8 @@ from mlflow.tracking import MlflowClient
 
 from pipeline.evaluation.table import LatencyConditions, ProfileResult, ProfileTable
 from pipeline.networks import AdaptiveDepthNetwork, DepthProfile
+from pipeline.registry.origin import ImageSet, Origin
+from pipeline.registry.register import RegisteredVersion, register_model
 from pipeline.registry.store import connect, embedded_uri, ensure_experiment
 from pipeline.registry.tracking import JobRun
 from pipeline.storage import StoragePath
@@ -27,6 +29,8 @@ PREPROCESSING = {
     "interpolation": "bicubic",
     "crop_pct": 0.9,
 }
+SETTINGS = {"seed": 0, "data": {"train": "images", "validation": None, "validation_fraction": 0.2}}
+ORIGIN = Origin("job", SETTINGS, ImageSet(60, "training"), ImageSet(30, "validation"))
 
 
 @pytest.fixture(scope="session")
@@ -86,6 +90,30 @@ def tiny_network() -> AdaptiveDepthNetwork:
 @pytest.fixture(scope="session")
 def preprocessing() -> dict:
     return PREPROCESSING
+
+
+@pytest.fixture(scope="session")
+def origin() -> Origin:
+    return ORIGIN
+
+
+@pytest.fixture
+def register(client, run, network, preprocessing, table, origin):
+    """Registers the tiny network as a version of `net`, but for what a call changes."""
+
+    def call(**changes) -> RegisteredVersion:
+        arguments = {
+            "name": "net",
+            "key": "key-1",
+            "network": network,
+            "preprocessing": preprocessing,
+            "class_names": ["a", "b", "c"],
+            "table": table,
+            "origin": origin,
+        }
+        return register_model(client, run, **{**arguments, **changes})
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,6 @@ from pipeline.registry import tags
 from pipeline.registry.aliases import CHAMPION
 from pipeline.registry.gate import refusals
 from pipeline.registry.promotion import RefusedError, promote, rollback
-from pipeline.registry.register import register_model
 from pipeline.registry.store import connect
 
 HERE = LatencyConditions("this one", 2, 1, "float32")
@@ -195,23 +194,10 @@ def test_four_promoters_at_once_end_with_the_best_champion(client, versions):
     assert outcomes[1] == 2
 
 
-def test_registration_makes_a_challenger_and_keeps_the_rules(client, run, network, preprocessing, long_table):
-    def register(key):
-        register_model(
-            client,
-            run,
-            name="net",
-            key=key,
-            network=network,
-            preprocessing=preprocessing,
-            class_names=["a", "b", "c"],
-            table=long_table,
-            rules=RULES,
-        )
-
+def test_registration_makes_a_challenger_and_keeps_the_rules(client, register):
     for key in ("key-1", "key-2"):
-        register(key)
+        register(key=key, rules=RULES)
         client.delete_registered_model_alias("net", "challenger")
-        register(key)  # as after a kill before the alias was set
+        register(key=key, rules=RULES)  # as after a kill before the alias was set
     assert int(client.get_registered_model("net").aliases["challenger"]) == 2
     assert GateConfig.model_validate_json(client.get_model_version("net", 1).tags[tags.GATE]) == RULES

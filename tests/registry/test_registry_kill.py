@@ -13,15 +13,15 @@ from pipeline.storage import StoragePath
 DRIVER = """
 import os, pathlib, signal, sys
 sys.path.insert(0, sys.argv[1])
-from conftest import PREPROCESSING, table_of, tiny_network
+from conftest import ORIGIN, PREPROCESSING, table_of, tiny_network
 from mlflow.tracking import MlflowClient
 from test_registry_kill import job
 MlflowClient.log_model_artifacts = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-job(pathlib.Path(sys.argv[2]), tiny_network(), PREPROCESSING, table_of(4))
+job(pathlib.Path(sys.argv[2]), tiny_network(), PREPROCESSING, table_of(4), ORIGIN)
 """
 
 
-def job(storage, network, preprocessing, table):
+def job(storage, network, preprocessing, table, origin):
     """What a driver does: open the runs, end one trial, leave one to the end, register."""
     client = connect(embedded_uri(storage))
     experiment_id = ensure_experiment(
@@ -40,16 +40,17 @@ def job(storage, network, preprocessing, table):
         preprocessing=preprocessing,
         class_names=["a", "b", "c"],
         table=table,
+        origin=origin,
     )
     run.close("FINISHED")
     return client, experiment_id
 
 
-def test_a_driver_killed_in_its_upload_goes_on_to_one_version(storage, network, preprocessing, table):
+def test_a_driver_killed_in_its_upload_goes_on_to_one_version(storage, network, preprocessing, table, origin):
     here = str(Path(__file__).parent)
     driver = subprocess.run([sys.executable, "-W", "ignore", "-c", DRIVER, here, str(storage)])
     assert driver.returncode == -signal.SIGKILL
-    client, experiment_id = job(storage, network, preprocessing, table)
+    client, experiment_id = job(storage, network, preprocessing, table, origin)
     statuses = sorted(run.info.status for run in client.search_runs([experiment_id]))
     assert statuses == ["FINISHED", "FINISHED", "KILLED"]
     assert len(client.search_model_versions("name = 'net'")) == 1

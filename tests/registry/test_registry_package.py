@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import mlflow.pyfunc
@@ -23,7 +24,6 @@ import pipeline
 from pipeline.registry import tags
 from pipeline.registry.model_code import AdaptiveDepthModel
 from pipeline.registry.package import staged_package
-from pipeline.registry.register import register_model
 
 CONSUMER = '''
 import importlib.machinery, os, sys
@@ -52,17 +52,8 @@ assert not foreign, foreign
 
 
 @pytest.fixture
-def registered(client, run, network, preprocessing, table):
-    return register_model(
-        client,
-        run,
-        name="net",
-        key="key-1",
-        network=network,
-        preprocessing=preprocessing,
-        class_names=["a", "b", "c"],
-        table=table,
-    )
+def registered(register):
+    return register()
 
 
 @pytest.fixture
@@ -76,9 +67,21 @@ def images():
 
 
 @pytest.fixture
-def model(network, preprocessing, table):
+def stage(network, preprocessing, table, origin):
+    return partial(
+        staged_package,
+        network,
+        preprocessing=preprocessing,
+        class_names="abc",
+        table=table,
+        origin=origin,
+    )
+
+
+@pytest.fixture
+def model(stage):
     context = type("Context", (), {"model_config": {}})
-    with staged_package(network, preprocessing=preprocessing, class_names="abc", table=table) as package:
+    with stage() as package:
         context.artifacts = {"package": str(package.folder)}
         model = AdaptiveDepthModel()
         model.load_context(context)
@@ -113,12 +116,44 @@ def test_a_version_predicts_every_profile_without_this_project(
     assert not list((files / "artifacts").rglob("__pycache__"))
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_an_environment_of_the_pinned_requirements_alone_predicts_every_profile(
+    client, network, preprocessing, images, files, tmp_path
+):
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", str(python.parents[1])], check=True)
+    install = [str(python), "-m", "pip", "install", "--quiet", "-r", str(files / "requirements.txt")]
+    subprocess.run(install, check=True)
+    np.save(tmp_path / "images.npy", images)
+    (tmp_path / "pipeline.py").write_text("OWNER = 'consumer'")
+    profiles = [*map(str, network.profiles), "full", "base"]
+    project = str(Path(pipeline.__file__).parent)
+    arguments = [project, client.tracking_uri, ",".join(profiles)]
+    subprocess.run([python, "-I", "-c", CONSUMER, *arguments], cwd=tmp_path, check=True)
+    outputs = np.load(tmp_path / "outputs.npz")
+    for profile in profiles:
+        expected = trainers_logits(network, preprocessing, images, profile)
+        np.testing.assert_allclose(outputs[profile], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_model_card_tells_data_split_profiles_and_limits(files, table, origin):
+    card = (files / "artifacts" / "package" / "MODEL_CARD.md").read_text()
+    sections = dict(re.findall(r"^## (\w+)\n\n(.*?)(?=\n\n## |\Z)", card, re.M | re.S))
+    assert list(sections) == ["Data", "Split", "Profiles", "Input", "Recipe", "Limits"]
+    assert "60 training images: images" in sections["Data"]
+    assert "| layer1 | 2 | 1 | 1 |" in sections["Split"]
+    assert table.to_markdown() in sections["Profiles"]
+    assert yaml.safe_load(sections["Recipe"].strip("`").removeprefix("yaml")) == origin.settings
+    assert "14 of 16 profiles were not trained" in sections["Limits"]
+
+
 def test_a_version_holds_no_pickle(files):
     settings = yaml.safe_load((files / "MLmodel").read_text())["flavors"]["python_function"]
     assert "python_model" not in settings
     assert settings["loader_module"] == "mlflow.pyfunc.loaders.code_model"
     found = [path for path in files.rglob("*") if path.is_file()]
-    assert {path.suffix for path in found} == {"", ".json", ".py", ".safetensors", ".txt", ".yaml"}
+    assert {path.suffix for path in found} == {"", ".json", ".md", ".py", ".safetensors", ".txt", ".yaml"}
     assert not [
         path for path in found if path.read_bytes()[:2] in (b"\x80\x02", b"\x80\x04", b"\x80\x05", b"PK")
     ]
@@ -184,11 +219,9 @@ def test_no_images_give_no_logits(model):
 
 @pytest.mark.parametrize("name", ["model.safetensors", "profiles.json", "code/networks/adaptive.py"])
 @pytest.mark.parametrize("harm", ["cut", "lost"])
-def test_a_package_whose_files_are_not_the_registered_ones_is_refused(
-    network, preprocessing, table, name, harm
-):
+def test_a_package_whose_files_are_not_the_registered_ones_is_refused(stage, name, harm):
     context = type("Context", (), {"model_config": {}})
-    with staged_package(network, preprocessing=preprocessing, class_names="abc", table=table) as package:
+    with stage() as package:
         file = package.folder / name
         file.write_bytes(file.read_bytes()[:-1]) if harm == "cut" else file.unlink()
         context.artifacts = {"package": str(package.folder)}

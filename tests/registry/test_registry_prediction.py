@@ -17,7 +17,6 @@ from PIL import Image
 
 from pipeline.errors import RequestError
 from pipeline.registry.prediction import classify
-from pipeline.registry.register import register_model
 from pipeline.registry.versions import list_versions
 
 pytestmark = pytest.mark.usefixtures("registered")
@@ -27,20 +26,9 @@ START_S = 120
 
 
 @pytest.fixture
-def registered(client, run, network, preprocessing, table):
-    return [
-        register_model(
-            client,
-            run,
-            name=name,
-            key=key,
-            network=network,
-            preprocessing=preprocessing,
-            class_names=["a", "b", "c"],
-            table=table,
-        )
-        for name, key in (("net", "key-1"), ("net", "key-2"), ("other", "key-1"))
-    ]
+def registered(register):
+    keys = (("net", "key-1"), ("net", "key-2"), ("other", "key-1"))
+    return [register(name=name, key=key) for name, key in keys]
 
 
 @pytest.fixture
@@ -75,7 +63,7 @@ def test_a_model_that_does_not_exist_cannot_be_listed(client):
 
 
 def test_files_are_classified_by_name_at_the_depth_asked_for(client, pictures):
-    answer = classify(client.tracking_uri, "models:/net/1", pictures, params={"profile": "base"})
+    answer = classify(client, "models:/net/1", pictures, params={"profile": "base"})
     assert answer.profile == "TTTT"
     assert len(answer.classes) == 3
     assert all(found.name in "abc" and 1 / 3 <= found.probability <= 1 for found in answer.classes)
@@ -90,12 +78,12 @@ def test_files_are_classified_by_name_at_the_depth_asked_for(client, pictures):
 )
 def test_what_the_model_refuses_is_a_wrong_request(client, pictures, params, message):
     with pytest.raises(RequestError, match=message):
-        classify(client.tracking_uri, "models:/net/1", pictures, params=params)
+        classify(client, "models:/net/1", pictures, params=params)
 
 
 def test_a_file_that_is_not_there_is_refused_before_the_model_is_loaded(client, tmp_path):
     with pytest.raises(RequestError, match=r"none\.png is not \(No such file or directory\)"):
-        classify(client.tracking_uri, "models:/net/1", [tmp_path / "none.png"], params={})
+        classify(client, "models:/net/1", [tmp_path / "none.png"], params={})
 
 
 def skipline(*arguments):

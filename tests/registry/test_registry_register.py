@@ -17,24 +17,7 @@ from pipeline.registry.register import (
     check_model_name,
     find_version,
     read_profile_table,
-    register_model,
 )
-
-
-@pytest.fixture
-def register(client, run, network, preprocessing, table):
-    def call(**changes):
-        arguments = {
-            "name": "net",
-            "key": "key-1",
-            "network": network,
-            "preprocessing": preprocessing,
-            "class_names": ["a", "b", "c"],
-            "table": table,
-        }
-        return register_model(client, run, **{**arguments, **changes})
-
-    return call
 
 
 def versions(client):
