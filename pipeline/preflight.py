@@ -48,7 +48,7 @@ def find_problems(job: Job, *, stand_ins: Collection[str] = ()) -> list[str]:
     """
     network, problems = (None, []) if "backbone.name" in stand_ins else _try_network(job)
     if network is not None:
-        problems += _pretrained_problems(job) + _layer_problems(job, network)
+        problems += _pretrained_problems(job) + _layer_problems(job, network) + _floor_problems(job, network)
     problems += _teacher_problems(job)
     if "data.train" not in stand_ins:
         problems += _data_problems(job)
@@ -126,6 +126,17 @@ def _layer_problems(job: Job, network: AdaptiveDepthNetwork) -> list[str]:
     except ValueError as error:
         return [f"backbone: {error}"]
     return []
+
+
+def _floor_problems(job: Job, network: AdaptiveDepthNetwork) -> list[str]:
+    """Return which floors of the gate are for no profile; a search may find a split with other letters."""
+    problems = []
+    for profile in job.registry.gate.floors if job.search is None else ():
+        try:
+            network.parse_profile(profile)
+        except ValueError as error:
+            problems.append(f"registry.gate.floors: {error}")
+    return problems
 
 
 def _data_problems(job: Job) -> list[str]:
