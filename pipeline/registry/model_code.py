@@ -123,17 +123,36 @@ class AdaptiveDepthModel(PythonModel):  # type: ignore[misc]
         Raises:
             MlflowException: If a parameter or the images do not fit, or no profile is within the budget.
         """
+        call = self.read(model_input, self._given(params))
+        profile = call.profile or str(self.network.parse_profile("full"))
+        return call.answer(self.run(call.images_BCHW, profile), profile)
+
+    def read(self, model_input: Any, params: Mapping[str, Any]) -> Any:  # noqa: ANN401
+        """Check a call and decode its images; the first half of `predict`, for servers that queue.
+
+        Args:
+            model_input: As for `predict`.
+            params: All that the caller gave.
+
+        Returns:
+            A `Call`, whose `profile` is None where no parameter decides it.
+
+        Raises:
+            MlflowException: If a parameter or the images do not fit, or no profile is within the budget.
+        """
         with _told_to_the_caller():
-            wanted = self._serving.Wanted.read(self._given(params))
+            wanted = self._serving.Wanted.read(params)
             images_BCHW = self._read_images(model_input).to(self.device)
             table = self.current_table(len(images_BCHW))
-            chosen = wanted.profile or self._serving.choose(table, wanted.budget).profile
-            profile = str(self.network.parse_profile(chosen))
+            chosen = self._serving.choose(table, wanted.budget).profile if wanted.budget else wanted.profile
+            profile = None if chosen is None else str(self.network.parse_profile(chosen))
+        return self._serving.Call(images_BCHW, profile, str(table.latency), wanted.returns_profile)
+
+    def run(self, images_BCHW: torch.Tensor, profile: str) -> np.ndarray:
+        """Return logits as float32, shape (B, K), of what `read` returned, at one depth."""
         with torch.inference_mode():
-            logits_BK = self._subnetwork(profile)(images_BCHW).float().cpu().numpy()
-        if not wanted.returns_profile:
-            return logits_BK
-        return {"logits": logits_BK, "profile": profile, "latency": str(table.latency)}
+            logits_BK: np.ndarray = self._subnetwork(profile)(images_BCHW).float().cpu().numpy()
+        return logits_BK
 
     def _given(self, params: Mapping[str, Any] | None) -> Mapping[str, Any]:
         """Return all parameters that the caller gave.

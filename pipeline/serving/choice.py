@@ -22,12 +22,12 @@ class Wanted:
     """What one call asks for.
 
     Attributes:
-        profile: `full`, `base` or letters; None where a budget chooses.
-        budget: Name and limit of the budget, if any.
+        profile: `full`, `base` or letters; None where none is named.
+        budget: Name and limit of the budget, if any. With neither it is left to who answers.
         returns_profile: Whether the answer says which profile it comes from.
     """
 
-    profile: str | None = "full"
+    profile: str | None = None
     budget: tuple[str, float] | None = None
     returns_profile: bool = False
 

@@ -17,8 +17,8 @@ TABLE = ProfileTable(
 )
 
 
-def test_without_parameters_the_whole_network_runs():
-    assert Wanted.read({}) == Wanted.read({"profile": None, "max_macs": None}) == Wanted("full", None, False)
+def test_without_parameters_the_depth_is_left_to_who_answers():
+    assert Wanted.read({}) == Wanted.read({"profile": None, "max_macs": None}) == Wanted(None, None, False)
 
 
 def test_a_profile_is_taken_as_it_is():
