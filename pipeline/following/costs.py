@@ -1,11 +1,11 @@
 """What a batch costs where the model runs, by profile and number of images."""
 
 import math
-import statistics
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 BATCH_SIZES = (1, 2, 4, 8, 16)
 """Images of the batches that are measured; chosen: an accelerator gains little beyond, a CPU before."""
@@ -30,7 +30,7 @@ class Costs:
     macs: Mapping[str, int]
 
     def batch_ms(self, profile: str, num_images: int) -> float:
-        """Return what a batch costs: between two measured sizes on the line, beyond the largest in proportion.
+        """Return what a batch costs: on the line between two measured sizes, in proportion beyond the largest.
 
         A profile that was not measured costs as much more than the nearest one that was as it has more
         multiply-adds.
@@ -85,7 +85,7 @@ def measure_costs(
         row: dict[int, float] = {}
         for size in BATCH_SIZES:
             # A larger batch that seems to be quicker was lucky.
-            row[size] = max(_p95_ms(lambda size=size: run(profile, size)), *row.values(), 0.0)
+            row[size] = max(_p95_ms(partial(run, profile, size)), *row.values(), 0.0)
             on_progress(len(measured_ms) * len(BATCH_SIZES) + len(row), total)
         measured_ms[profile] = row
     return Costs(measured_ms, macs)
@@ -101,12 +101,5 @@ def _p95_ms(call: Callable[[], object]) -> float:
 
 
 def percentile(values: list[float], percent: int) -> float:
-    """Return the smallest value that so many percent of the values do not exceed; nan of no values."""
-    if not values:
-        return math.nan
+    """Return the smallest of the values that so many percent of them do not exceed; there is one at least."""
     return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
-
-
-def median(values: list[float]) -> float:
-    """Return the middle value; nan of no values."""
-    return statistics.median(values) if values else math.nan

@@ -11,8 +11,8 @@ from pipeline.evaluation.table import ProfileTable
 from .costs import Costs
 
 HEADROOM = 0.8
-"""Share of the target that is planned with. Chosen: what is planned to end at the target ends after it as soon as
-anything is slower than it was measured."""
+"""Share of the target that is planned with. Chosen: the rest is for the way through HTTP, and for batches that
+take longer than planned."""
 
 MAX_UTILISATION = 0.9
 """Share of the time that batches may take at a profile before a shallower one is chosen. Chosen: without it
@@ -75,7 +75,8 @@ class FollowingPolicy:
         self._costs = costs
         self._planned_ms = HEADROOM * target_ms
         # Whoever arrives just after a batch has begun waits for it, and then for its own.
-        self._batch_limit_ms = self._planned_ms / 2
+        limit_ms = self._planned_ms / 2
+        self._batch_images = {profile: costs.best_batch(profile, limit_ms) for profile in costs.macs}
 
     def next_batch(self, load: Load) -> Batch:
         """Return what runs next: the oldest request, and those after it that fit in its batch."""
@@ -95,7 +96,7 @@ class FollowingPolicy:
         return busy_ms * load.pace / 1000
 
     def _image_ms(self, profile: str) -> float:
-        num_images = self._batch_images(profile)
+        num_images = self._batch_images[profile]
         return self._costs.batch_ms(profile, num_images) / num_images
 
     def _in_time(self, load: Load, profile: str) -> bool:
@@ -114,7 +115,7 @@ class FollowingPolicy:
     def _first_places(self, queue: Sequence[Waiting], profile: str) -> tuple[int, ...]:
         """Return the places of the oldest request and of later ones that ask for the same, while they fit."""
         asked = queue[0].profile
-        room = self._batch_images(asked or profile) - queue[0].num_images
+        room = self._batch_images[asked or profile] - queue[0].num_images
         places = [0]
         for place, waiting in enumerate(queue[1:], start=1):
             if room <= 0:
@@ -126,12 +127,9 @@ class FollowingPolicy:
                 places.append(place)
         return tuple(places)
 
-    def _batch_images(self, profile: str) -> int:
-        return self._costs.best_batch(profile, self._batch_limit_ms)
-
 
 def worth_choosing(table: ProfileTable, costs: Costs) -> list[str]:
-    """Return the profiles of the Pareto front, the most accurate first, each quicker here than those before."""
+    """Return the profiles of the Pareto front, the most accurate first, each quicker here than the former."""
     chosen: list[str] = []
     for profile in pareto_profiles(table):
         if not chosen or costs.batch_ms(profile, 1) < costs.batch_ms(chosen[-1], 1):

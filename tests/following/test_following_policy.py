@@ -26,9 +26,7 @@ TARGET_MS = 60.0
 
 def linear(fixed_ms, image_ms):
     """A batch costs a fixed part and a part an image, both in proportion to the multiply-adds."""
-    return Costs(
-        {p: {n: MACS[p] / 200 * (fixed_ms + image_ms * n) for n in SIZES} for p in PROFILES}, MACS
-    )
+    return Costs({p: {n: MACS[p] / 200 * (fixed_ms + image_ms * n) for n in SIZES} for p in PROFILES}, MACS)
 
 
 CPU = linear(0.0, 20.0)
@@ -148,9 +146,7 @@ def test_what_fits_exactly_in_the_plan_is_fit():
     assert policy.deepest(Load([Waiting(1, age_ms + 0.001)], {})) == "TFFF"
 
 
-@pytest.mark.parametrize(
-    ("num_images", "cost_ms"), [(1, 14.0), (2, 16.0), (3, 18.0), (8, 28.0), (16, 56.0)]
-)
+@pytest.mark.parametrize(("num_images", "cost_ms"), [(1, 14.0), (2, 16.0), (3, 18.0), (8, 28.0), (16, 56.0)])
 def test_costs_lie_on_the_line_between_measured_ones_and_in_proportion_beyond(num_images, cost_ms):
     assert ACCELERATOR.batch_ms("FFFF", num_images) == pytest.approx(cost_ms)
 
