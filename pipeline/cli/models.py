@@ -3,14 +3,14 @@
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from pipeline.terminal import print_profiles, print_table, quiet, waiting
+from pipeline.terminal import Terminal, print_profiles, print_table, quiet, waiting
 
 from .app import app, exit_codes
 
@@ -145,18 +145,56 @@ def serve(
         str, typer.Option(help="Address to listen on; 0.0.0.0 opens it to the network")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5001,
+    target_p95_ms: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MS",
+            min=0,
+            help="Follow the load: answer at the deepest profile that keeps 95 of 100 requests within so many "
+            "milliseconds (needs skipline\\[serve])",
+        ),
+    ] = None,
     tracking_uri: TrackingOption = None,
     storage: StorageOption = Path("runs"),
 ) -> None:
-    """Answer HTTP requests with a registered version, by MLflow's own scoring server, until it is stopped."""
+    """Answer HTTP requests with a registered version until it is stopped.
+
+    POST /invocations as to MLflow's scoring server, which answers unless a target is given. With a target,
+    requests that name a profile or a budget get it, others the depth that the load allows, and GET /report
+    tells the mix.
+    """
     with exit_codes():
+        uri = _store(tracking_uri, storage)
+        if target_p95_ms is not None:
+            _follow(uri, model_uri, target_ms=target_p95_ms, host=host, port=port)
+            return
         with quiet(Path(os.devnull)) as console, waiting(console, "reading the registry"):
             from pipeline.registry.scoring_server import serve_version
             from pipeline.registry.versions import read_profile_table
 
-            uri = _store(tracking_uri, storage)
             read_profile_table(uri, model_uri)
         serve_version(uri, model_uri, host=host, port=port)
+
+
+def _follow(tracking_uri: str, model_uri: str, *, target_ms: float, host: str, port: int) -> None:
+    with quiet(Path(os.devnull)) as console:
+        with waiting(console, "loading the model"):
+            from pipeline.following.display import watch
+            from pipeline.following.server import prepared, require_following, serving
+
+            require_following(host, port)
+        with ExitStack() as stack:
+            with Terminal(console) as terminal:
+                model = stack.enter_context(
+                    prepared(tracking_uri, model_uri, target_ms=target_ms, progress=terminal)
+                )
+                terminal.advance("starting Ray Serve", 0, 1)
+                report = stack.enter_context(serving(model, target_ms=target_ms, host=host, port=port))
+                terminal.say(
+                    f"{model_uri} answers at http://{host}:{port}/invocations and follows the load to keep "
+                    f"p95 within {target_ms:g} ms; GET /report tells the mix of depths; Ctrl-C stops it"
+                )
+            watch(console, report)
 
 
 @app.command(rich_help_panel=PANEL)

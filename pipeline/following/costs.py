@@ -30,7 +30,7 @@ class Costs:
     macs: Mapping[str, int]
 
     def batch_ms(self, profile: str, num_images: int) -> float:
-        """Return what a batch costs: on the line between two measured sizes, in proportion beyond the largest.
+        """Return what a batch costs: on the line between measured sizes, in proportion beyond the largest.
 
         A profile that was not measured costs as much more than the nearest one that was as it has more
         multiply-adds.

@@ -11,8 +11,8 @@ from pipeline.evaluation.table import ProfileTable
 from .costs import Costs
 
 HEADROOM = 0.8
-"""Share of the target that is planned with. Chosen: the rest is for the way through HTTP, and for batches that
-take longer than planned."""
+"""Share of the target that is planned with. Chosen: the rest is for the way through HTTP, and for batches
+that take longer than planned."""
 
 MAX_UTILISATION = 0.9
 """Share of the time that batches may take at a profile before a shallower one is chosen. Chosen: without it

@@ -55,13 +55,13 @@ def require_following(host: str, port: int) -> None:
         importlib.import_module("ray.serve")
     except ImportError as error:
         raise RequestError(
-            f"serving at the depth of the load needs Ray Serve, it is not installed ({error.name} is missing); "
+            f"serving at the depth of the load needs Ray Serve, whose module {error.name} is not installed; "
             "pip install 'skipline[serve]'"
         ) from error
     if not is_embedded():
         raise RequestError(
-            "serving at the depth of the load runs on the machine where costs are measured, RAY_ADDRESS names a "
-            "cluster; unset it"
+            "serving at the depth of the load runs where its costs are measured, on this machine, RAY_ADDRESS "
+            "names a cluster; unset it"
         )
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -113,7 +113,8 @@ def serving(
             http_options={"host": host, "port": port},
             logging_config={"enable_access_log": False},
         )
-        application = LoadFollowingModel.bind(model.folder, model.costs, target_ms, model.num_threads)
+        deployment: Any = LoadFollowingModel
+        application = deployment.bind(model.folder, model.costs, target_ms, model.num_threads)
         try:
             handle = serve.run(application, name=APPLICATION, logging_config={"enable_access_log": False})
             yield lambda: handle.report.remote().result(timeout_s=30)
@@ -161,5 +162,5 @@ def _require_reachable(costs: Costs, target_ms: float, model: Any, num_threads: 
         threads = "1 thread" if num_threads == 1 else f"{num_threads} threads"
         raise RequestError(
             f"--target-p95-ms must be within reach without load, got {target_ms:g}; the fastest profile, "
-            f"{fastest}, takes {cost_ms:.1f} ms (p95) on {model.device.type} with {threads}; raise --target-p95-ms"
+            f"{fastest}, takes {cost_ms:.1f} ms (p95) on {model.device.type}, {threads}; raise --target-p95-ms"
         )

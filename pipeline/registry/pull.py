@@ -137,7 +137,7 @@ def choose_profile(loaded: LoadedVersion, params: Mapping[str, Any]) -> str:
     try:
         wanted = Wanted.read(params)
         if wanted.budget is None:
-            return str(loaded.model.network.parse_profile(wanted.profile))
+            return str(loaded.model.network.parse_profile(wanted.profile or "full"))
         return choose(calibrated_table(loaded), wanted.budget).profile
     except ValueError as error:
         message = str(error)
