@@ -17,6 +17,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from cluster.leftovers import leftover_groups_removed
 from cluster.runtime import capacity
 from pipeline.config import Job
 from pipeline.data.cache import cache_folder
@@ -305,7 +306,7 @@ def run_trials(
     """Run trials until the searcher has no more."""
     folder = setup.folder / "tune"
     folder.delete()
-    tune.Tuner(
+    tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(run_trial, setup=setup), TRIAL_RESOURCES),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
@@ -320,7 +321,9 @@ def run_trials(
             callbacks=[watcher],
             verbose=0,
         ),
-    ).fit()
+    )
+    with leftover_groups_removed():
+        tuner.fit()
 
 
 def max_concurrent_trials(job: Job) -> int:
