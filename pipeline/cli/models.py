@@ -72,14 +72,13 @@ def profiles(
                 table = read_profile_table(client, model_uri)
             else:
                 table = table_measured_on(client, model_uri, measured_on)
-            others = [other.latency for other in benched_tables(client, model_uri)]
+            benched = benched_tables(client, model_uri)
         if as_json:
             console.print_json(table.to_json())
             return
         print_profiles(console, table, title=model_uri)
-        for conditions in others:
-            if conditions != table.latency:
-                console.print(f"also measured on {conditions} (--measured-on)", highlight=False)
+        for other in benched if measured_on is None else ():
+            console.print(f"measured since on {other.latency} (--measured-on)", highlight=False)
 
 
 @app.command(rich_help_panel=PANEL)

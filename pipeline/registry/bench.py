@@ -93,11 +93,13 @@ def table_measured_on(client: MlflowClient, model_uri: str, where: str) -> Profi
     Raises:
         RequestError: If there is none such, or more than one.
     """
-    tables = [read_profile_table(client, model_uri), *benched_tables(client, model_uri)]
-    found = [table for table in tables if where.lower() in str(table.latency).lower()]
+    registered = read_profile_table(client, model_uri)
+    # What was measured under the conditions of the registered table came later.
+    tables = {str(table.latency): table for table in (registered, *benched_tables(client, model_uri))}
+    found = [conditions for conditions in tables if where.lower() in conditions.lower()]
     if len(found) == 1:
-        return found[0]
-    listed = "; ".join(str(table.latency) for table in tables)
+        return tables[found[0]]
+    listed = "; ".join(tables)
     raise RequestError(
         f"one machine is named by a part of its conditions that no other has, {where!r} fits {len(found)} "
         f"of: {listed}"
