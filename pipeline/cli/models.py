@@ -149,8 +149,8 @@ def serve(
         typer.Option(
             metavar="MS",
             min=0,
-            help="Follow the load: answer at the deepest profile that keeps 95 of 100 requests within so many "
-            "milliseconds (needs skipline\\[serve])",
+            help="Follow the load: answer at the deepest profile that keeps 95 of 100 requests within so "
+            "many milliseconds (needs skipline\\[serve])",
         ),
     ] = None,
     tracking_uri: TrackingOption = None,
