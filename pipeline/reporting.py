@@ -1,15 +1,15 @@
 """Following a job while it runs: to the user, and to its runs in MLflow."""
 
-import logging
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
+from pipeline.registry.outbox import Outbox
 from pipeline.registry.tracking import EndStatus, JobRun
+from pipeline.reporter import Reporter
 from pipeline.search.record import Outcome
 from pipeline.training.checkpoint import EpochReport
 from pipeline.training.progress import Progress
-
-log = logging.getLogger(__name__)
 
 NUM_BEST = 5
 """Of the splits that are told; chosen."""
@@ -17,18 +17,8 @@ NUM_BEST = 5
 TRIAL_STATUS: dict[Outcome, EndStatus] = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
 
 
-class Reporter(Protocol):
-    """Who tells the user how a job goes."""
-
-    def say(self, text: str) -> None:
-        """Tell a fact, once."""
-
-    def advance(self, what: str, done: float, total: float) -> None:
-        """Tell how far something long is."""
-
-
 def log_history(run: JobRun, history: Sequence[EpochReport]) -> None:
-    """Log epochs to MLflow; what is there already is not logged twice."""
+    """Log epochs of the final training to MLflow; what is there already is not logged twice."""
     for report in history:
         run.log_epoch(run.run_id, report.metrics, step=report.epoch, timestamp_ms=report.timestamp_ms)
 
@@ -51,25 +41,24 @@ def _short(value: object) -> str:
 
 
 class EpochLog:
-    """Follows the final training: to the user and, as far as MLflow answers, to its run."""
+    """Follows the final training: to the user and, as soon as MLflow answers, to its run."""
 
-    def __init__(self, run: JobRun, reporter: Reporter, *, epochs: int) -> None:
+    def __init__(self, run: JobRun, outbox: Outbox, reporter: Reporter, *, epochs: int) -> None:
         self._run = run
+        self._outbox = outbox
         self._reporter = reporter
         self._epochs = epochs
 
     def __call__(self, progress: Progress) -> None:
-        """Tell the news; the whole history is logged again at the end, so nothing depends on this."""
+        """Tell the news; the whole history is told again at the end, so nothing depends on this."""
         for note in progress.notes:
             self._reporter.say(note)
         for report in progress.reports:
             self._reporter.say(f"epoch {report.epoch}/{self._epochs}  {describe_epoch(report.metrics)}")
         done = max(progress.epoch - 1, 0) + progress.step / progress.num_steps
         self._reporter.advance("training", done, self._epochs)
-        try:
-            log_history(self._run, progress.reports)
-        except Exception:  # an outage of the registry must not end a training
-            log.warning("epochs %s not logged yet", [r.epoch for r in progress.reports], exc_info=True)
+        if progress.reports:
+            self._outbox.put(partial(log_history, self._run, progress.reports))
 
 
 class WarmupLog:
@@ -94,14 +83,17 @@ class WarmupLog:
 
 
 class TrialLog:
-    """Follows the trials of a search: to the user and to nested runs in MLflow."""
+    """Follows the trials of a search: to the user and, as soon as MLflow answers, to nested runs.
 
-    def __init__(self, run: JobRun, reporter: Reporter, *, trials: int, epochs: int) -> None:
+    MLflow is told in order, so a nested run that ended has all of its trial's epochs.
+    """
+
+    def __init__(self, run: JobRun, outbox: Outbox, reporter: Reporter, *, trials: int, epochs: int) -> None:
         self._run = run
+        self._outbox = outbox
         self._reporter = reporter
         self._trials = trials
         self._epochs = epochs
-        self._runs: dict[str, str] = {}
         self._labels: dict[str, str] = {}
         self._seen: set[tuple[str, int]] = set()
         self._ended: set[str] = set()
@@ -112,26 +104,31 @@ class TrialLog:
             return
         is_repeat = number >= self._trials
         name = f"repeat {number - self._trials + 1}" if is_repeat else f"trial {number + 1}"
-        self._runs[trial_id] = self._run.trial(trial_id, dict(values), name=name)
         self._labels[trial_id] = name if is_repeat else f"{name}/{self._trials}"
+        self._tell(trial_id, partial(self._run.trial, trial_id, dict(values), name=name))
         self._reporter.say(f"{self._labels[trial_id]}  {describe_values(values)}")
 
     def on_epoch(self, trial_id: str, metrics: Mapping[str, float], *, epoch: int, timestamp_ms: int) -> None:
         """Log an epoch of a trial."""
-        self._run.log_epoch(self._runs[trial_id], metrics, step=epoch, timestamp_ms=timestamp_ms)
         if (trial_id, epoch) in self._seen:
             return
         self._seen.add((trial_id, epoch))
+        log = partial(self._run.log_trial_epoch, trial_id, metrics, step=epoch, timestamp_ms=timestamp_ms)
+        self._tell(trial_id, log)
         name = self._labels[trial_id]
         score = f"score {metrics['score']:.4f}"
         self._reporter.say(f"{name}  epoch {epoch}/{self._epochs}  {score}  {describe_epoch(metrics)}")
 
     def on_end(self, trial_id: str, outcome: Outcome, cause: str | None) -> None:
         """Close the trial's nested run."""
-        self._run.end_trial(trial_id, TRIAL_STATUS[outcome])
         if trial_id in self._ended:
             return
         self._ended.add(trial_id)
+        self._tell(trial_id, partial(self._run.end_trial, trial_id, TRIAL_STATUS[outcome]))
         because = f": {cause}" if cause else ""
         self._reporter.say(f"{self._labels[trial_id]}  {outcome}{because}")
         self._reporter.advance("search", len(self._ended), max(self._trials, len(self._labels)))
+
+    def _tell(self, trial_id: str, call: Callable[[], object]) -> None:
+        if trial_id not in self._run.ended_trials:
+            self._outbox.put(call)

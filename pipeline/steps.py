@@ -5,16 +5,18 @@ goes on after any end. The driver alone writes to MLflow.
 """
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
 from cluster.runtime import connected, run_remotely
 from pipeline.config import Job
 from pipeline.data.plan import DataPlan, prepare_data
-from pipeline.errors import RequestError
+from pipeline.errors import JobError, RequestError
 from pipeline.evaluation.table import ProfileTable
 from pipeline.folder import JobFolder
 from pipeline.measuring import load_evaluated, measure_checkpoint
@@ -22,18 +24,23 @@ from pipeline.networks.misfit import PretrainedError
 from pipeline.networks.pretrained import Source
 from pipeline.recipe import TeacherConfig
 from pipeline.registry.origin import ImageSet, Origin
+from pipeline.registry.outbox import Outbox
 from pipeline.registry.register import RegisteredVersion, find_version, register_model
 from pipeline.registry.store import (
     connect,
     default_artifact_root,
     ensure_experiment,
+    leave_retries_to_us,
     reach_artifacts,
     tracking_uri,
 )
-from pipeline.registry.tracking import JobRun
-from pipeline.reporting import EpochLog, Reporter, TrialLog, WarmupLog, log_history
+from pipeline.registry.tracking import EndStatus, JobRun, is_closed
+from pipeline.reporter import Reporter, Silent
+from pipeline.reporting import EpochLog, TrialLog, WarmupLog, log_history
 from pipeline.search.driver import max_concurrent_trials, run_search
 from pipeline.search.latencies import stored_latencies
+from pipeline.search.observer import GuardedObserver
+from pipeline.search.record import RecordStore
 from pipeline.search.result import SearchResult
 from pipeline.search.trial import WINNER
 from pipeline.search.verdict import describe_verdict
@@ -52,14 +59,28 @@ from pipeline.training.plan import (
 from pipeline.training.progress import open_board, watching
 from pipeline.training.trainer import TrainingResult, resources_per_worker, run_training
 
+_log = logging.getLogger(__name__)
+
+FAREWELL_S = 10.0
+"""How long a command that ends early tries to say so to MLflow; chosen."""
+
 
 @dataclass(frozen=True)
 class Session:
-    """A job at work: its folder is locked, its MLflow run open."""
+    """A job at work: its folder is locked, its MLflow run open.
+
+    Attributes:
+        job: Its settings.
+        folder: Where its steps leave their results.
+        run: Its run in MLflow.
+        outbox: Through which the run is told what happens.
+        reporter: Through which the user is.
+    """
 
     job: Job
     folder: JobFolder
     run: JobRun
+    outbox: Outbox
     reporter: Reporter
 
     @property
@@ -89,21 +110,51 @@ def opened(job: Job, reporter: Reporter) -> Iterator[Session]:
             prepare_teacher(job, folder, teacher, reporter)
         folder.claim(job)
         reporter.advance("starting Ray and MLflow", 0, 1)
-        with connected():
-            run = open_run(job)
+        with connected(), Outbox(reporter) as outbox:
+            session = Session(job, folder, open_run(job), outbox, reporter)
+            tell_again(session)
             try:
-                yield Session(job, folder, run, reporter)
+                yield session
             except Exception:
-                run.close("FAILED")
+                bid_farewell(session, "FAILED")
                 raise
             except BaseException:
-                run.close("KILLED")
+                bid_farewell(session, "KILLED")
                 raise
-            run.close("FINISHED")
+            outbox.ask(partial(session.run.close, "FINISHED"))
+
+
+def tell_again(session: Session) -> None:
+    """Tell MLflow what steps of earlier commands stored, as far as it is not known to have heard of it.
+
+    The store may have been away, and the command killed before it came back.
+    """
+    folder, run, outbox = session.folder, session.run, session.outbox
+    search = session.job.search
+    if search is not None and folder.search_result.exists():
+        result = SearchResult.from_json(folder.search_result.read_text())
+        log = TrialLog(run, outbox, Silent(), trials=search.trials, epochs=search.epochs)
+        records = RecordStore(folder.search / "records")
+        for trial in (*result.trials, *result.repeats):
+            if trial.trial_id not in run.ended_trials:
+                GuardedObserver(log).tell_again(records.load(trial.number))
+        outbox.put(partial(run.log_text, result.to_json(), "search.json"))
+    if folder.training_result.exists():
+        outbox.put(partial(log_history, run, read_training(folder).history))
+
+
+def bid_farewell(session: Session, status: EndStatus) -> None:
+    """Close the run of a command that ends early, if MLflow answers: the next command opens it anyway."""
+    try:
+        session.outbox.ask(partial(session.run.close, status), patience_s=FAREWELL_S)
+    except JobError as error:
+        _log.warning("the run is not closed: %s", error)
+        session.reporter.say("MLflow shows the run as RUNNING until the same command is given again")
 
 
 def open_run(job: Job) -> JobRun:
     """Return the job's parent run in MLflow, the same one whenever the job goes on."""
+    leave_retries_to_us()
     client = connect(tracking_uri(job))
     root = default_artifact_root(client.tracking_uri, storage=StoragePath.parse(job.storage, job.s3))
     if root is not None and not root.is_local:
@@ -222,10 +273,16 @@ def tune(session: Session) -> SearchResult | None:
         folder=session.folder.search,
         stages=stage_sizes(shape_of(job)),
         weights=session.weights,
-        observer=TrialLog(session.run, session.reporter, trials=job.search.trials, epochs=job.search.epochs),
+        observer=TrialLog(
+            session.run,
+            session.outbox,
+            session.reporter,
+            trials=job.search.trials,
+            epochs=job.search.epochs,
+        ),
         on_warmup=WarmupLog(session.reporter, epochs=job.search.epochs),
     )
-    session.run.log_text(result.to_json(), "search.json")
+    session.outbox.put(partial(session.run.log_text, result.to_json(), "search.json"))
     for line in describe_verdict(job, result):
         session.reporter.say(line)
     return result
@@ -243,11 +300,11 @@ def train(session: Session) -> TrainingResult:
         plan,
         name=session.folder.training.name,
         storage=session.folder.root,
-        on_progress=EpochLog(session.run, session.reporter, epochs=plan.recipe.epochs),
+        on_progress=EpochLog(session.run, session.outbox, session.reporter, epochs=plan.recipe.epochs),
     )
-    log_history(session.run, result.history)
     # By name, so that the folder of a job may be moved.
     path.write_text(json.dumps({"checkpoint": result.checkpoint.name, "history": history_rows(result)}))
+    session.outbox.put(partial(log_history, session.run, result.history))
     return result
 
 
@@ -306,7 +363,8 @@ def register(session: Session) -> RegisteredVersion:
     plan = final_plan(session)
     data = load_data_plan(plan.data)
     session.reporter.advance("registering", 0, 1)
-    version = register_model(
+    register_version = partial(
+        register_model,
         session.run.client,
         session.run,
         name=session.job.registry.model,
@@ -323,16 +381,19 @@ def register(session: Session) -> RegisteredVersion:
         ),
         rules=session.job.registry.gate,
     )
+    version = session.outbox.ask(register_version)
     session.folder.version.write_text(json.dumps(asdict(version)))
     return version
 
 
 def finished(job: Job) -> tuple[RegisteredVersion, ProfileTable] | None:
-    """Return what a job that is done has registered, if it is done and the registry still has it."""
+    """Return what a job that is done has registered, if MLflow has all of it."""
     folder = JobFolder.of(job)
     if not (folder.version.exists() and folder.profile_table.exists()):
         return None
     client = connect(tracking_uri(job))
+    if not is_closed(client, job.registry.experiment, job.key()):
+        return None
     version = find_version(client, job.registry.model, job.key())
     return (version, ProfileTable.from_json(folder.profile_table.read_text())) if version else None
 

@@ -61,6 +61,15 @@ def reach_artifacts(s3: S3Config) -> None:
             os.environ.setdefault(name, value)
 
 
+def leave_retries_to_us() -> None:
+    """Let MLflow say at once that a server does not answer; the `Outbox` makes its calls again.
+
+    MLflow's own 7 retries block for four minutes (measured), and one of a request that was carried out and
+    not answered would make a second run.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+
 def connect(uri: str, *, timeout_s: float = 15) -> MlflowClient:
     """Return a client of the store, which is created if it is a SQLite file that does not exist.
 

@@ -31,6 +31,7 @@ class JobRun:
         experiment_id: The experiment that holds the runs.
         run_id: The parent run.
         start_time_ms: When the job was started first, milliseconds since 1970.
+        ended_trials: Whose nested runs had come to their end before this object was made.
     """
 
     def __init__(self, client: MlflowClient, parent: Run) -> None:
@@ -38,11 +39,15 @@ class JobRun:
         self.experiment_id: str = parent.info.experiment_id
         self.run_id: str = parent.info.run_id
         self.start_time_ms: int = parent.info.start_time
-        self._trials = {
-            run.data.tags[names.TRIAL_ID]: run.info.run_id
+        nested = {
+            run.data.tags[names.TRIAL_ID]: run
             for run in self._nested_runs()
             if names.TRIAL_ID in run.data.tags
         }
+        self._trials: dict[str, str] = {trial_id: run.info.run_id for trial_id, run in nested.items()}
+        self.ended_trials = frozenset(
+            trial_id for trial_id, run in nested.items() if run.info.status in ("FINISHED", "FAILED")
+        )
 
     @classmethod
     @tracking_failures("open the job's run")
@@ -73,14 +78,10 @@ class JobRun:
             ValueError: If the key has other characters.
         """
         _check_key(key)
-        found = client.search_runs(
-            [experiment_id],
-            f"tags.`{names.JOB_KEY}` = '{key}'",
-            max_results=1,
-            order_by=["attributes.start_time ASC"],
-        )
         all_tags = {**tags, names.JOB_KEY: key}
-        parent = found[0] if found else client.create_run(experiment_id, run_name=name, tags=all_tags)
+        parent = find_job(client, experiment_id, key) or client.create_run(
+            experiment_id, run_name=name, tags=all_tags
+        )
         _reopen(client, parent)
         _log_params(client, parent, params)
         for tag, value in tags.items():
@@ -105,7 +106,10 @@ class JobRun:
             run = self.client.get_run(self._trials[trial_id])
         else:
             tags = {names.PARENT_RUN: self.run_id, names.TRIAL_ID: trial_id}
-            run = self.client.create_run(self.experiment_id, run_name=name, tags=tags)
+            # A server that went away may have made it and not said so.
+            run = self._find_trial(trial_id) or self.client.create_run(
+                self.experiment_id, run_name=name, tags=tags
+            )
             self._trials[trial_id] = run.info.run_id
         if run.info.status != "FINISHED":
             _reopen(self.client, run)
@@ -126,6 +130,12 @@ class JobRun:
         entries = [Metric(name, float(value), timestamp_ms, step) for name, value in metrics.items()]
         self.log_metrics(run_id, entries)
 
+    def log_trial_epoch(
+        self, trial_id: str, metrics: Mapping[str, float], *, step: int, timestamp_ms: int
+    ) -> None:
+        """Log one epoch of a trial, as `log_epoch` does; raises ValueError if `trial` was never called."""
+        self.log_epoch(self._run_of(trial_id), metrics, step=step, timestamp_ms=timestamp_ms)
+
     def log_metrics(self, run_id: str, metrics: list[Metric]) -> None:
         """Log metrics as they are, in as many requests as MLflow's limits ask for."""
         for start in range(0, len(metrics), _MAX_METRICS):
@@ -138,11 +148,7 @@ class JobRun:
         Raises:
             ValueError: If `trial` was never called for it.
         """
-        if trial_id not in self._trials:
-            raise ValueError(
-                f"a trial must be opened before it ends, {trial_id!r} was not; call `trial` first"
-            )
-        run = self.client.get_run(self._trials[trial_id])
+        run = self.client.get_run(self._run_of(trial_id))
         if run.info.status != status:
             self.client.set_terminated(run.info.run_id, status)
 
@@ -164,6 +170,18 @@ class JobRun:
         """Store a copy of a file with the parent run, in a folder of its artifacts."""
         self.client.log_artifact(self.run_id, str(path), folder)
 
+    def _run_of(self, trial_id: str) -> str:
+        if trial_id not in self._trials:
+            raise ValueError(
+                f"a trial must be opened before it is told about, {trial_id!r} was not; call `trial` first"
+            )
+        return self._trials[trial_id]
+
+    def _find_trial(self, trial_id: str) -> Run | None:
+        of_trial = f"tags.`{names.PARENT_RUN}` = '{self.run_id}' and tags.`{names.TRIAL_ID}` = '{trial_id}'"
+        found = self.client.search_runs([self.experiment_id], of_trial, max_results=1)
+        return found[0] if found else None
+
     def _nested_runs(self) -> Iterator[Run]:
         token = None
         while True:
@@ -177,6 +195,34 @@ class JobRun:
             token = page.token
             if not token:
                 return
+
+
+def find_job(client: MlflowClient, experiment_id: str, key: str) -> Run | None:
+    """Return a job's parent run, None if there is none; raises MlflowException if the store fails."""
+    found = client.search_runs(
+        [experiment_id],
+        f"tags.`{names.JOB_KEY}` = '{key}'",
+        max_results=1,
+        order_by=["attributes.start_time ASC"],
+    )
+    return found[0] if found else None
+
+
+@tracking_failures("look up the job's run")
+def is_closed(client: MlflowClient, experiment: str, key: str) -> bool:
+    """Return whether a job's parent run has come to a good end.
+
+    Args:
+        client: The store.
+        experiment: Name of the experiment that holds the runs.
+        key: The job's key.
+
+    Raises:
+        JobError: If the store fails.
+    """
+    found = client.get_experiment_by_name(experiment)
+    run = None if found is None else find_job(client, found.experiment_id, key)
+    return run is not None and run.info.status == "FINISHED"
 
 
 def flatten_params(params: Mapping[str, Any]) -> dict[str, str]:

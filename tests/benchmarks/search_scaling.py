@@ -28,6 +28,7 @@ from ray import tune
 
 from pipeline.config import Job, parse_job
 from pipeline.networks.profiles import StageSize
+from pipeline.reporter import Silent
 from pipeline.reporting import TrialLog
 from pipeline.search import driver
 from pipeline.search.trial import TrialSetup, tune_result
@@ -43,16 +44,6 @@ EPOCHS = 4
 PROCESS = "process"
 """Metric of a made-up epoch: the id of the process that reported it."""
 STAGES = tuple(StageSize(blocks) for blocks in (3, 4, 6, 3))
-
-
-class Silent:
-    """Reports to nobody."""
-
-    def say(self, text: str) -> None:
-        """Say nothing."""
-
-    def advance(self, what: str, done: float, total: float) -> None:
-        """Say nothing."""
 
 
 def simulated_trial(config: Mapping[str, Any], *, setup: TrialSetup) -> None:
@@ -100,7 +91,7 @@ def measure(trials: int, *, reuses_processes: bool) -> dict[str, float]:
                 session.folder.data_plan,
                 folder=session.folder.search,
                 stages=STAGES,
-                observer=TrialLog(session.run, Silent(), trials=trials, epochs=EPOCHS),
+                observer=TrialLog(session.run, session.outbox, Silent(), trials=trials, epochs=EPOCHS),
             )
             wall_s = time.perf_counter() - start_s
         if len(result.trials) != trials:

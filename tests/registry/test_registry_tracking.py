@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from pipeline.registry.tracking import JobRun, flatten_params
+from pipeline.registry.tracking import JobRun, flatten_params, is_closed
 
 
 @pytest.fixture
@@ -88,6 +88,27 @@ def test_closing_leaves_no_run_running(run, reopen, client, experiment_id):
     reopen().close("FINISHED")
     statuses = sorted(found.info.status for found in client.search_runs([experiment_id]))
     assert statuses == ["FINISHED", "FINISHED", "KILLED"]
+
+
+def test_a_trial_made_by_a_server_that_did_not_say_so_is_found(run, client, experiment_id):
+    tags = {"mlflow.parentRunId": run.run_id, "skipline.trial_id": "t0"}
+    made = client.create_run(experiment_id, tags=tags)
+    assert run.trial("t0", {}, name="trial 1") == made.info.run_id
+
+
+def test_only_trials_that_ended_are_told_apart_when_a_job_goes_on(run, reopen):
+    for trial_id in ("ended", "failed", "running"):
+        run.trial(trial_id, {}, name=trial_id)
+    run.end_trial("ended", "FINISHED")
+    run.end_trial("failed", "FAILED")
+    assert reopen().ended_trials == {"ended", "failed"}
+
+
+def test_a_job_is_closed_once_its_run_has_finished(run, client):
+    assert not is_closed(client, "tests", "job-1")
+    run.close("FINISHED")
+    assert is_closed(client, "tests", "job-1")
+    assert not is_closed(client, "elsewhere", "job-1")
 
 
 def test_a_trial_that_was_never_opened_cannot_end(run):

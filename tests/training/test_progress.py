@@ -27,5 +27,5 @@ def test_a_note_is_taken_once():
 def test_notes_are_told_to_the_user():
     board, heard = ProgressBoard(), Heard()
     board.note("loss spike")
-    EpochLog(None, heard, epochs=2)(board.take())
+    EpochLog(None, None, heard, epochs=2)(board.take())
     assert heard.facts == ["loss spike"]
