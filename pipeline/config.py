@@ -9,6 +9,7 @@ import copy
 import difflib
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -133,7 +134,9 @@ class RegistryConfig(Section):
     """Where the result is registered."""
 
     model: str = Field(description="name of the registered model")
-    tracking_uri: str | None = Field(None, description="any MLflow URI; without it SQLite below storage")
+    tracking_uri: str | None = Field(
+        None, description="any MLflow URI; without it MLFLOW_TRACKING_URI, else SQLite below storage"
+    )
     experiment: str = Field("skipline", description="MLflow experiment of the runs")
     gate: GateConfig = Field(GateConfig(), description="what a version must reach to become the champion")
 
@@ -178,10 +181,11 @@ class Job(Section):
                 "speak S3's protocol are named by s3.endpoint_url"
             )
         registry: RegistryConfig | None = info.data.get("registry")
-        if separator and registry is not None and registry.tracking_uri is None:
+        named = registry is None or registry.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        if separator and not named:
             raise ValueError(
                 "storage in an object store cannot hold the embedded MLflow, got no registry.tracking_uri; "
-                "name an MLflow server or a database there"
+                "name an MLflow server or a database there, or by MLFLOW_TRACKING_URI"
             )
         return value
 

@@ -13,7 +13,7 @@ from pipeline.networks import AdaptiveDepthNetwork
 from pipeline.networks.misfit import PretrainedError
 from pipeline.networks.pretrained import check_source
 from pipeline.registry.register import check_model_name
-from pipeline.registry.store import connect
+from pipeline.registry.store import connect, sqlite_path, tracking_uri
 from pipeline.search.fitting import search_problems
 from pipeline.storage.check import check_storage
 from pipeline.storage.object_store import is_s3
@@ -158,11 +158,12 @@ def _class_problems(location: str) -> list[str]:
 
 
 def _tracking_problems(job: Job) -> list[str]:
-    """Ask a tracking server for an answer; the embedded one is a file below storage."""
-    if job.registry.tracking_uri is None:
+    """Ask a tracking server for an answer; a SQLite file is made by the job."""
+    uri = tracking_uri(job)
+    if sqlite_path(uri) is not None:
         return []
     try:
-        connect(job.registry.tracking_uri, timeout_s=TRACKING_TIMEOUT_S)
+        connect(uri, timeout_s=TRACKING_TIMEOUT_S)
     except RequestError as error:
         return [f"registry: {problem}" for problem in error.problems]
     return []

@@ -22,7 +22,9 @@ PANEL = "Registered models"
 ModelArgument = Annotated[
     str, typer.Argument(metavar="URI", help="models:/NAME/VERSION or models:/NAME@ALIAS")
 ]
-TrackingOption = Annotated[str | None, typer.Option(help="MLflow server; default: the embedded store")]
+TrackingOption = Annotated[
+    str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow server; default: the embedded store")
+]
 StorageOption = Annotated[Path, typer.Option(help="Folder of the embedded store")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines")]
 

@@ -60,7 +60,7 @@ def brief(error: BaseException) -> str:
     Of an error that the operating system caused only that is told: `Connection refused`, not MLflow's
     account of it.
     """
-    root = _chain(error)[-1]
+    root = failure_chain(error)[-1]
     error = root if isinstance(root, OSError) else error
     text = " ".join(mask_credentials(str(error)).split()) or "no message"
     text = text if len(text) <= _MAX_LENGTH else text[: _MAX_LENGTH - 3] + "..."
@@ -95,7 +95,7 @@ def _explain(action: str, reason: str) -> str:
 
 
 def _is_outage(error: BaseException) -> bool:
-    return any(_tells_of_an_outage(link) for link in _chain(error))
+    return any(_tells_of_an_outage(link) for link in failure_chain(error))
 
 
 def _tells_of_an_outage(error: BaseException) -> bool:
@@ -108,7 +108,7 @@ def _tells_of_an_outage(error: BaseException) -> bool:
     return isinstance(error, _OUTAGES)
 
 
-def _chain(error: BaseException) -> list[BaseException]:
+def failure_chain(error: BaseException) -> list[BaseException]:
     """Return an error, what caused it, what caused that, and so on."""
     chain = [error]
     while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None:

@@ -38,8 +38,10 @@ def embedded_uri(storage: Path) -> str:
 
 
 def tracking_uri(job: Job) -> str:
-    """Return where a job is registered."""
-    return job.registry.tracking_uri or embedded_uri(Path(job.storage))
+    """Return where a job is registered: as its file says, else as MLFLOW_TRACKING_URI, else embedded."""
+    return (
+        job.registry.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or embedded_uri(Path(job.storage))
+    )
 
 
 def default_artifact_root(uri: str, *, storage: StoragePath) -> StoragePath | None:
@@ -138,6 +140,17 @@ def ensure_experiment(client: MlflowClient, name: str, *, artifact_root: Storage
 
 
 @contextmanager
+def hasty(timeout_s: float) -> Iterator[None]:
+    """Let MLflow's requests fail after a time, with one more try, until the block ends."""
+    limits = {
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(max(1, int(timeout_s))),
+    }
+    with _environment(limits):
+        yield
+
+
+@contextmanager
 def current_store(client: MlflowClient) -> Iterator[None]:
     """Make a client's store MLflow's process-wide one for a moment.
 
@@ -224,11 +237,7 @@ def _call_within(call: Callable[[], object], timeout_s: float, *, uri: str) -> N
         except BaseException as error:  # noqa: BLE001 (raised again by the caller, from the future)
             outcome.set_exception(error)
 
-    limits = {
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(max(1, int(timeout_s))),
-    }
-    with _environment(limits):
+    with hasty(timeout_s):
         threading.Thread(target=run, name="tracking-preflight", daemon=True).start()
         try:
             outcome.result(timeout_s)
@@ -289,6 +298,11 @@ def _quieten() -> None:
 def _scheme(uri: str) -> str:
     """Return what a URI starts with, without the driver: `postgresql+psycopg://...` gives `postgresql`."""
     return uri.partition(":")[0].partition("+")[0]
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """Return the file of a SQLite store, None for any other store."""
+    return _sqlite_path(uri) if _scheme(uri) == "sqlite" else None
 
 
 def _sqlite_path(uri: str) -> Path:

@@ -1,0 +1,78 @@
+"""The verb that looks at the surroundings of jobs before one runs."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from pipeline.terminal import print_table, quiet, waiting
+
+from .app import SetOption, app, exit_codes
+from .models import JsonOption, TrackingOption
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipeline.doctor.findings import Check, Finding
+
+
+@app.command(rich_help_panel="Surroundings")
+def doctor(
+    job: Annotated[
+        str | None, typer.Argument(metavar="[JOB]", help="A job file or preset, whose stores are looked at")
+    ] = None,
+    settings: SetOption = None,
+    tracking_uri: TrackingOption = None,
+    storage: Annotated[
+        str | None, typer.Option(help="Folder or s3://BUCKET/PREFIX; default: the job's, else runs")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check what jobs need: versions, tracking store, storage, clocks, Ray; with the fix of every fault.
+
+    Writes, reads back and deletes in every store. Exit code 0: nothing failed.
+    """
+    with exit_codes(), quiet(Path(os.devnull)) as console:
+        with waiting(console, "looking around"):
+            findings = _examine(_checks(job, settings or (), tracking_uri, storage))
+        if as_json:
+            console.print_json(json.dumps([finding.to_dict() for finding in findings]))
+        else:
+            _print_findings(console, findings)
+        if any(finding.verdict == "failed" for finding in findings):
+            raise typer.Exit(1)
+
+
+def _checks(
+    job: str | None, settings: "Sequence[str]", tracking_uri: str | None, storage: str | None
+) -> "Sequence[Check]":
+    from pipeline.config import S3Config, load_job
+    from pipeline.doctor.checks import all_checks
+    from pipeline.registry.store import embedded_uri, reach_artifacts
+    from pipeline.registry.store import tracking_uri as uri_of
+
+    if job is None:
+        place, s3 = storage or "runs", S3Config()
+        uri = tracking_uri or embedded_uri(Path(place))
+    else:
+        read = load_job(job, settings)
+        place, s3 = storage or read.storage, read.s3
+        uri = tracking_uri or uri_of(read)
+    reach_artifacts(s3)
+    return all_checks(tracking_uri=uri, storage=place, s3=s3)
+
+
+def _examine(checks: "Sequence[Check]") -> "list[Finding]":
+    from pipeline.doctor.findings import examine
+    from pipeline.registry.store import hasty
+
+    with hasty(timeout_s=5):
+        return list(examine(checks))
+
+
+def _print_findings(console: Console, findings: "Sequence[Finding]") -> None:
+    rows = [[one.check, one.verdict, one.detail, one.fix] for one in findings]
+    print_table(console, ["check", "verdict", "seen", "fix"], rows, title="doctor", prose=("seen", "fix"))
