@@ -15,7 +15,7 @@ Report = Mapping[str, Any]
 
 
 def watch(console: Console, report: Callable[[], Report]) -> None:
-    """Show a server's report until Ctrl-C or SIGTERM, and a last time then; quiet where there is no terminal."""
+    """Show a server's report until Ctrl-C or SIGTERM, then a last time; quiet without a terminal."""
     latest = report()
     try:
         with Live(console=console, auto_refresh=False, transient=True) as live:
@@ -29,7 +29,7 @@ def watch(console: Console, report: Callable[[], Report]) -> None:
 
 
 def as_table(report: Report) -> Table:
-    """Return a report as a table: totals in its title, depths since the start and of the last minute below."""
+    """Return a report as a table: totals in its title, depths since the start and of the last minute."""
     table = Table(
         title=_title(report), caption=_caption(report), title_justify="left", caption_justify="left"
     )

@@ -60,8 +60,8 @@ def require_following(host: str, port: int) -> None:
         ) from error
     if not is_embedded():
         raise RequestError(
-            "serving at the depth of the load runs where its costs are measured, on this machine, RAY_ADDRESS "
-            "names a cluster; unset it"
+            "serving at the depth of the load runs where its costs are measured, on this machine, but "
+            "RAY_ADDRESS names a cluster; unset it"
         )
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -162,5 +162,5 @@ def _require_reachable(costs: Costs, target_ms: float, model: Any, num_threads: 
         threads = "1 thread" if num_threads == 1 else f"{num_threads} threads"
         raise RequestError(
             f"--target-p95-ms must be within reach without load, got {target_ms:g}; the fastest profile, "
-            f"{fastest}, takes {cost_ms:.1f} ms (p95) on {model.device.type}, {threads}; raise --target-p95-ms"
+            f"{fastest}, takes {cost_ms:.1f} ms (p95) on {model.device.type}, {threads}; raise it"
         )
