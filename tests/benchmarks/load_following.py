@@ -1,8 +1,8 @@
 """A server that follows the load against the same server fixed at `full`, under the same load.
 
 A trained adaptive network is served by `skipline serve --target-p95-ms`. An open-loop load (Poisson, fixed
-seed) rises from 0.3 to 3 times what `full` can bear, and falls back. The first time requests leave the depth to the
-server, the second time each asks for `full`.
+seed) rises from 0.3 to 3 times what `full` can bear, and falls back. The first time
+requests leave the depth to the server, the second time each asks for `full`.
 
 Run:      python -m tests.benchmarks.load_following
 Expect:   p95 within the target at every load that base can bear, no error; fixed `full` exceeds it by far
@@ -312,8 +312,8 @@ def main() -> None:
         rows += rows_of(name, sent, table, target_ms)
     notes = [
         f"Target {target_ms:g} ms. The server answers {bearing.full_per_s:.1f} requests a second at full and "
-        f"{bearing.base_per_s:.1f} at base (8 callers); the load rises from {LOW:g} to {HIGH:g} times the first, to "
-        f"{HIGH * bearing.full_per_s:.1f} a second, and is the same for both servers.",
+        f"{bearing.base_per_s:.1f} at base (8 callers); the load rises from {LOW:g} to {HIGH:g} times "
+        f"the first, to {HIGH * bearing.full_per_s:.1f} a second, and is the same for both servers.",
         f"GET /ping through Ray Serve takes {bearing.path_ms:.1f} ms (median, alone).",
         f"In the server, without HTTP: p95 of the last minute {reports['p95_ms']:.0f} ms, "
         f"{reports['within_target']:.1%} of all answers within the target.",
