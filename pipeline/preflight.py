@@ -1,6 +1,6 @@
 """Everything that can be found wrong with a job before anything starts, all of it in one go."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from cluster.runtime import Capacity, capacity
@@ -20,12 +20,16 @@ from pipeline.storage.object_store import is_s3
 from pipeline.survey import explain
 from pipeline.training.plan import describe_network, describe_teacher, shape_of
 
-TRACKING_TIMEOUT_S = 8
-"""A server that is not there has to be said within 15 s of the command, imports included."""
 
-
-def checked_job(source: str, settings: Sequence[str]) -> Job:
+def checked_job(
+    source: str, settings: Sequence[str], *, await_server: Callable[[], None] = lambda: None
+) -> Job:
     """Read a job file or preset and check all of it.
+
+    Args:
+        source: Path or preset.
+        settings: Overrides, each KEY=VALUE.
+        await_server: Waits for what the tracking server was asked ahead; see `probe.ask_ahead`.
 
     Raises:
         RequestError: With everything that is wrong with it.
@@ -33,18 +37,21 @@ def checked_job(source: str, settings: Sequence[str]) -> Job:
     found = examine_job(read_job(source, settings))
     problems = [*found.problems]
     if found.job is not None:
-        problems += find_problems(found.job, stand_ins=found.stand_ins)
+        problems += find_problems(found.job, stand_ins=found.stand_ins, await_server=await_server)
     if found.job is None or problems:
         raise RequestError(problems)
     return found.job
 
 
-def find_problems(job: Job, *, stand_ins: Collection[str] = ()) -> list[str]:
+def find_problems(
+    job: Job, *, stand_ins: Collection[str] = (), await_server: Callable[[], None] = lambda: None
+) -> list[str]:
     """Return what is wrong with a job: law, value seen and way out of each problem.
 
     Args:
         job: To check.
         stand_ins: Keys whose values are not the user's, so that nothing may be said of them.
+        await_server: As for `checked_job`.
     """
     network, problems = (None, []) if "backbone.name" in stand_ins else _try_network(job)
     if network is not None:
@@ -58,7 +65,7 @@ def find_problems(job: Job, *, stand_ins: Collection[str] = ()) -> list[str]:
         problems += [f"search: {problem}" for problem in search_problems(job, job.search, network)]
     problems += check_model_name(job.registry.model)
     problems += check_storage(job.storage, job.s3)
-    problems += _tracking_problems(job)
+    problems += _tracking_problems(job, await_server)
     return problems
 
 
@@ -157,13 +164,14 @@ def _class_problems(location: str) -> list[str]:
         return list(error.problems)
 
 
-def _tracking_problems(job: Job) -> list[str]:
+def _tracking_problems(job: Job, await_server: Callable[[], None]) -> list[str]:
     """Ask a tracking server for an answer; a SQLite file is made by the job."""
     uri = tracking_uri(job)
     if sqlite_path(uri) is not None:
         return []
     try:
-        connect(uri, timeout_s=TRACKING_TIMEOUT_S)
+        await_server()
+        connect(uri)
     except RequestError as error:
         return [f"registry: {problem}" for problem in error.problems]
     return []

@@ -8,7 +8,7 @@ import os
 import signal
 from types import FrameType
 
-from . import doctor, jobs, models, networks, versions  # noqa: F401 (their verbs join the application)
+from . import jobs, models, networks, surroundings, versions  # noqa: F401 (their verbs join the application)
 from .app import app
 
 TELEMETRY_OFF = {

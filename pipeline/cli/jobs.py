@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from pipeline.config import presets
+from pipeline.config import presets, read_job
 from pipeline.errors import RequestError, SkiplineError
 from pipeline.folder import JobFolder
+from pipeline.registry.probe import ask_ahead
 from pipeline.terminal import Terminal, print_profiles, print_table, quiet, waiting
 
 from .app import SetOption, app, exit_codes
@@ -79,12 +80,21 @@ def _work(source: str, settings: Sequence[str] | None, step: "Callable[[Job, Ter
     """Check a job, then carry out a step with all foreign output in the job's log file."""
     with exit_codes():
         with quiet(Path(os.devnull)) as console, waiting(console, "checking the job"):
+            # Asked before the imports that take seconds: a server that is silent is so meanwhile.
+            await_server = ask_ahead(_tracking_uri(source, settings or ()))
             from pipeline.preflight import checked_job
 
-            job = checked_job(source, settings or ())
+            job = checked_job(source, settings or (), await_server=await_server)
         log_file = JobFolder.of(job).log_file
         with _naming(log_file), quiet(log_file) as console, Terminal(console) as terminal:
             step(job, terminal)
+
+
+def _tracking_uri(source: str, settings: Sequence[str]) -> str:
+    """Return where a job file that nobody has checked yet seems to be registered."""
+    registry = read_job(source, settings).get("registry")
+    named = registry.get("tracking_uri") if isinstance(registry, dict) else None
+    return str(named or os.environ.get("MLFLOW_TRACKING_URI", ""))
 
 
 def _tune(job: "Job", terminal: Terminal) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from pipeline.registry.probe import require_answer
 from pipeline.terminal import Terminal, print_profiles, print_table, quiet, waiting
 
 from .app import app, exit_codes
@@ -109,10 +110,11 @@ def predict(
     """Classify image files at one depth of a registered version."""
     with exit_codes(), quiet(Path(os.devnull)) as console:
         with waiting(console, "loading the model"):
+            client = connection(tracking_uri, storage)
             from pipeline.registry.prediction import classify
 
             answer = classify(
-                connection(tracking_uri, storage),
+                client,
                 model_uri,
                 images,
                 params={
@@ -244,13 +246,17 @@ def _registry(
 
 
 def connection(tracking_uri: str | None, storage: Path) -> "MlflowClient":
-    """Return a client of the store that the options name."""
+    """Return a client of the store that the options name; slow imports come after its first answer."""
+    uri = _store(tracking_uri, storage)
     from pipeline.registry.store import connect_existing
 
-    return connect_existing(_store(tracking_uri, storage))
+    return connect_existing(uri)
 
 
 def _store(tracking_uri: str | None, storage: Path) -> str:
+    """Return the URI of the registry; one of a server that does not answer is refused."""
+    if tracking_uri:
+        require_answer(tracking_uri)
     from pipeline.registry.store import embedded_uri
 
     return tracking_uri or embedded_uri(storage)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.errors import JobError
+from pipeline.errors import JobError, RequestError
 from pipeline.terminal import Terminal, print_profiles, print_table, quiet
 
 from .app import app, exit_codes
@@ -70,16 +70,16 @@ def pull(
     with exit_codes(), quiet(Path(os.devnull)) as console:
         with Terminal(console) as terminal:
             terminal.advance("loading and exporting", 0, 1)
-            from pipeline.errors import RequestError
-            from pipeline.registry import pull as registry
-
             given = [name for name, value in params.items() if value is not None]
             if all_profiles and given:
                 raise RequestError(
                     f"--all takes every depth, got {' and '.join(given)} beside it; leave out one of the two"
                 )
+            client = connection(tracking_uri, storage)
+            from pipeline.registry import pull as registry
+
             pulled = registry.pull(
-                connection(tracking_uri, storage),
+                client,
                 model_uri,
                 format_name=file_format,
                 folder=output,
@@ -125,10 +125,11 @@ def bench(
     with exit_codes(), quiet(Path(os.devnull)) as console:
         with Terminal(console) as terminal:
             terminal.advance("loading the model", 0, 1)
+            client = connection(tracking_uri, storage)
             from pipeline.registry import bench as registry
 
             table = registry.bench(
-                connection(tracking_uri, storage),
+                client,
                 model_uri,
                 batch_size=batch_size,
                 device=device,
@@ -157,10 +158,11 @@ def verify(
     with exit_codes(), quiet(Path(os.devnull)) as console:
         with Terminal(console) as terminal:
             terminal.advance("loading the model", 0, 1)
+            client = connection(tracking_uri, storage)
             from pipeline.registry import verification
 
             found = verification.verify(
-                connection(tracking_uri, storage),
+                client,
                 model_uri,
                 data=data,
                 device=device,

@@ -26,7 +26,7 @@ from pipeline.errors import RequestError
 from pipeline.storage import StoragePath
 
 from .failures import brief
-from .masking import mask_credentials
+from .probe import TIMEOUT_S, refusal
 
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _FAILURES = (MlflowException, SQLAlchemyError, sqlite3.Error, ImportError, OSError)
@@ -72,7 +72,7 @@ def leave_retries_to_us() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
 
-def connect(uri: str, *, timeout_s: float = 15) -> MlflowClient:
+def connect(uri: str, *, timeout_s: float = TIMEOUT_S) -> MlflowClient:
     """Return a client of the store, which is created if it is a SQLite file that does not exist.
 
     Eight processes that open a fresh SQLite file at once destroy it (measured, MLflow 3.17); the schema is
@@ -93,7 +93,7 @@ def connect(uri: str, *, timeout_s: float = 15) -> MlflowClient:
     return connect_existing(uri, timeout_s=timeout_s)
 
 
-def connect_existing(tracking_uri: str, *, timeout_s: float = 15) -> MlflowClient:
+def connect_existing(tracking_uri: str, *, timeout_s: float = TIMEOUT_S) -> MlflowClient:
     """Return a client of a store that exists; nothing is created.
 
     Args:
@@ -242,7 +242,7 @@ def _call_within(call: Callable[[], object], timeout_s: float, *, uri: str) -> N
         try:
             outcome.result(timeout_s)
         except TimeoutError:
-            raise _refusal(uri, f"no answer within {timeout_s:g} s") from None
+            raise refusal(uri, f"no answer within {timeout_s:g} s") from None
 
 
 @contextmanager
@@ -254,20 +254,7 @@ def _refusals(uri: str) -> Iterator[None]:
         message = brief(error)
     else:
         return
-    raise _refusal(uri, message)
-
-
-def _refusal(uri: str, reason: str) -> RequestError:
-    way_out = (
-        "see that the folder can be written to, or give another tracking URI or storage folder"
-        if _scheme(uri) == "sqlite"
-        else "start the server or correct the tracking URI (a server takes its credentials from "
-        "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD), or leave it out for the embedded store"
-    )
-    return RequestError(
-        f"the tracking store must answer before a job starts, {mask_credentials(uri)} did not "
-        f"({reason}); {way_out}"
-    )
+    raise refusal(uri, message)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The queue before a model, in one event loop without HTTP: what waits together runs together, and no more."""
+"""The queue before a model, in one event loop without HTTP: what waits together runs together, no more."""
 
 import asyncio
 import time

@@ -1,5 +1,6 @@
 """A team's stores: PostgreSQL, an S3 API and `mlflow server`, with jobs during which the server dies."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -7,7 +8,9 @@ import sys
 import pytest
 import yaml
 from mlflow.tracking import MlflowClient
+from PIL import Image
 
+from pipeline.cli import app
 from tests.production_servers import (
     TrackingServer,
     create_database,
@@ -126,6 +129,198 @@ def _told(server, name, epochs_of_trials=()):
         for run in (parent, *nested)
     }
     assert steps == {name: [1, 2, 3, 4, 5, 6], **dict(epochs_of_trials)}
+
+
+def _finish(processes):
+    """Return exit code and output of processes that run at the same time."""
+    printed = [process.communicate(timeout=200)[0] for process in processes]
+    return [(process.returncode, text) for process, text in zip(processes, printed, strict=True)]
+
+
+def _registering(server, *keys_and_accuracies):
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-W", "ignore", "-m", "tests.integration.registering_under_test"),
+            *(server.url, *keys_and_accuracies),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_a_registered_model_lives_its_whole_life_in_these_stores(shared_server, tmp_path):
+    """Register and promote by four at once, list, predict, roll back: over REST, files through the server.
+
+    Pulling a version and verifying it belong here, too.
+    """
+    uri = shared_server.url
+    assert _finish([_registering(shared_server, "job-1=0.91")]) == [(0, "models:/raced/1\n")]
+    MlflowClient(uri).delete_model_version("raced", "1")  # as if killed between upload and version
+    outcomes = _finish([_registering(shared_server, "job-1=0.91") for _ in range(4)])
+    (version,) = MlflowClient(uri).search_model_versions("name = 'raced'")
+    assert outcomes == [(0, f"models:/raced/{version.version}\n")] * 4
+
+    ((code, printed),) = _finish([_registering(shared_server, "job-2=0.97", "job-3=0.93", "job-4=0.95")])
+    assert code == 0, printed
+    best, *_ = printed.splitlines()
+    uris = [row["uri"] for row in _json("models", server=uri, cwd=tmp_path)]
+    assert len(uris) == 4
+    assert best in uris
+
+    promoters = [
+        _skipline("promote", version_uri, "--tracking-uri", uri, cwd=tmp_path) for version_uri in uris
+    ]
+    outcomes = _finish(promoters)
+    assert {code for code, _ in outcomes} <= {0, 1}, outcomes
+    aliases = {row["uri"]: row["aliases"] for row in _json("models", server=uri, cwd=tmp_path)}
+    assert aliases[best] == ["champion"]
+
+    Image.new("RGB", (16, 16), "red").save(tmp_path / "red.png")
+    answer = _json(
+        "predict", "models:/raced@champion", "red.png", "--profile", "TTFF", server=uri, cwd=tmp_path
+    )
+    assert answer["profile"] == "TTFF"
+    ((code, printed),) = _finish(
+        [_skipline("rollback", "raced", "--reason", "it drifts", "--tracking-uri", uri, cwd=tmp_path)]
+    )
+    assert (code, f"{best} was taken back" in printed) == (0, True), printed
+
+
+def _json(*arguments, server, cwd):
+    """Return what a verb prints as JSON."""
+    process = _skipline(*arguments, "--json", "--tracking-uri", server, cwd=cwd)
+    ((code, printed),) = _finish([process])
+    assert code == 0, printed
+    return json.loads(printed)
+
+
+@pytest.fixture(scope="module")
+def private_server(postgres, object_store, tmp_path_factory):
+    """Asks for a password, and leaves files to the clients: both reach the object store themselves."""
+    folder = tmp_path_factory.mktemp("private")
+    (folder / "auth.ini").write_text(
+        "[mlflow]\n"
+        "default_permission = NO_PERMISSIONS\n"
+        f"database_uri = sqlite:///{folder / 'auth.db'}\n"
+        "admin_username = admin\n"
+    )
+    environment = {
+        **server_environment(create_database(postgres, "private"), object_store),
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT": "s3://mlflow/direct",
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": "any long text that stays the same",
+        "MLFLOW_AUTH_ADMIN_PASSWORD": "correct-horse-battery",
+        "MLFLOW_AUTH_CONFIG_PATH": str(folder / "auth.ini"),
+    }
+    options = ("--app-name", "basic-auth", "--no-serve-artifacts")
+    tracking = TrackingServer(environment, log=folder / "log", options=options)
+    try:
+        tracking.start()
+        yield tracking
+    finally:
+        tracking.kill()
+
+
+@pytest.fixture
+def environment(private_server, object_store, monkeypatch, tmp_path):
+    """What a client of the private server sets."""
+    values = {
+        "MLFLOW_TRACKING_URI": private_server.url,
+        "MLFLOW_TRACKING_USERNAME": "admin",
+        "MLFLOW_TRACKING_PASSWORD": "correct-horse-battery",
+        "MLFLOW_S3_ENDPOINT_URL": object_store,
+        "AWS_ENDPOINT_URL": object_store,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "very-secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_CONFIG_FILE": "/dev/null",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return monkeypatch
+
+
+def _consult(capfd, *arguments):
+    """Return the doctor's exit code and its findings by check; it writes to the real output."""
+    code = app(["doctor", "--json", *arguments], standalone_mode=False)
+    return code, {one["check"]: one for one in json.loads(capfd.readouterr().out)}
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_doctor_passes_stores_that_work_and_leaves_no_model_behind(capfd, private_server):
+    code, findings = _consult(capfd, "--storage", "s3://mlflow/jobs")
+    skipped = {name for name, one in findings.items() if one["verdict"] == "skipped"}
+    assert (code or 0, skipped) == (0, {"Ray"}), findings
+    assert {one["verdict"] for one in findings.values()} == {"passed", "skipped"}
+    assert "directly, in mlflow" in findings["files of runs"]["detail"]
+    client = MlflowClient(private_server.url)
+    assert client.search_registered_models() == []
+    experiment = client.get_experiment_by_name("skipline-doctor")
+    assert client.search_runs([experiment.experiment_id]) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "check", "detail", "fix"),
+    [
+        (
+            {"MLFLOW_TRACKING_PASSWORD": "wrong"},
+            "tracking store",
+            "answers 401: it asks for a user name and password, and those of the environment were refused",
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+        ),
+        (
+            {"MLFLOW_TRACKING_URI": "http://127.0.0.1:1"},
+            "tracking store",
+            "does not answer (ConnectionRefusedError",
+            "start the server, or correct",
+        ),
+        (
+            {"RAY_ADDRESS": "127.0.0.1:1"},
+            "Ray",
+            "nobody answers at RAY_ADDRESS=127.0.0.1:1",
+            "start the head node",
+        ),
+    ],
+)
+def test_the_doctor_names_the_fix_of_what_the_environment_gets_wrong(
+    environment, capfd, changed, check, detail, fix
+):
+    for name, value in changed.items():
+        environment.setenv(name, value)
+    code, findings = _consult(capfd)
+    assert (code, findings[check]["verdict"]) == (1, "failed")
+    assert detail in findings[check]["detail"]
+    assert fix in findings[check]["fix"]
+
+
+def test_the_doctor_says_that_a_client_of_direct_files_needs_credentials(environment, tmp_path):
+    environment.delenv("AWS_ACCESS_KEY_ID")
+    process = _skipline("doctor", "--json", cwd=tmp_path)  # MLflow keeps clients of a store in its process
+    ((code, printed),) = _finish([process])
+    (finding,) = [one for one in json.loads(printed) if one["check"] == "files of runs"]
+    assert (code, finding["verdict"]) == (1, "failed")
+    assert "must be found by the standard chain" in finding["detail"]
+    assert "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in finding["fix"]
+
+
+def test_the_doctor_gives_the_allowed_hosts_that_let_a_name_in(environment, capfd, private_server):
+    environment.setenv("MLFLOW_TRACKING_URI", f"http://localhost:{private_server.port}")
+    code, findings = _consult(capfd)
+    assert (code, findings["tracking store"]["verdict"]) == (1, "failed")
+    assert f"--allowed-hosts 'localhost:{private_server.port}'" in findings["tracking store"]["fix"]
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_doctor_finds_a_missing_bucket_and_still_looks_at_the_rest(capfd):
+    code, findings = _consult(capfd, "--storage", "s3://no-such-bucket/jobs")
+    assert code == 1
+    assert "has no such bucket" in findings["storage"]["detail"]
+    assert findings["registered models"]["verdict"] == "passed"
 
 
 @pytest.mark.ray

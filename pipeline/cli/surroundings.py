@@ -11,7 +11,7 @@ from rich.console import Console
 from pipeline.terminal import print_table, quiet, waiting
 
 from .app import SetOption, app, exit_codes
-from .models import JsonOption, TrackingOption
+from .models import JsonOption
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,10 @@ def doctor(
         str | None, typer.Argument(metavar="[JOB]", help="A job file or preset, whose stores are looked at")
     ] = None,
     settings: SetOption = None,
-    tracking_uri: TrackingOption = None,
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(help="MLflow server; default: the job's, MLFLOW_TRACKING_URI, or the embedded store"),
+    ] = None,
     storage: Annotated[
         str | None, typer.Option(help="Folder or s3://BUCKET/PREFIX; default: the job's, else runs")
     ] = None,
@@ -56,7 +59,7 @@ def _checks(
 
     if job is None:
         place, s3 = storage or "runs", S3Config()
-        uri = tracking_uri or embedded_uri(Path(place))
+        uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or embedded_uri(Path(place))
     else:
         read = load_job(job, settings)
         place, s3 = storage or read.storage, read.s3
