@@ -6,7 +6,7 @@ from dataclasses import replace
 from pipeline.registry.register import RegisteredVersion, register_model
 from pipeline.registry.store import connect, ensure_experiment
 from pipeline.registry.tracking import JobRun
-from tests.registry.conftest import PREPROCESSING, table_of, tiny_network
+from tests.registry.conftest import ORIGIN, PREPROCESSING, table_of, tiny_network
 
 
 def register(uri: str, key: str, top1: float) -> RegisteredVersion:
@@ -30,6 +30,7 @@ def register(uri: str, key: str, top1: float) -> RegisteredVersion:
         preprocessing=PREPROCESSING,
         class_names=["a", "b", "c"],
         table=replace(table, results=tuple(replace(row, top1=top1) for row in table.results)),
+        origin=ORIGIN,
     )
 
 

@@ -151,10 +151,7 @@ def _registering(server, *keys_and_accuracies):
 
 @pytest.mark.slow
 def test_a_registered_model_lives_its_whole_life_in_these_stores(shared_server, tmp_path):
-    """Register and promote by four at once, list, predict, roll back: over REST, files through the server.
-
-    Pulling a version and verifying it belong here, too.
-    """
+    """Register and promote by four at once, list, predict, roll back: over REST, files through the server."""
     uri = shared_server.url
     assert _finish([_registering(shared_server, "job-1=0.91")]) == [(0, "models:/raced/1\n")]
     MlflowClient(uri).delete_model_version("raced", "1")  # as if killed between upload and version
@@ -324,7 +321,7 @@ def test_the_doctor_finds_a_missing_bucket_and_still_looks_at_the_rest(capfd):
 
 
 @pytest.mark.ray
-def test_a_server_killed_in_a_training_is_told_everything_once_when_it_is_back(start, server):
+def test_a_server_killed_in_a_training_is_told_everything_once_when_it_is_back(start, server, tmp_path):
     job = start("outage")
     _read_until(job, "epoch 2/6")
     server.kill()
@@ -337,6 +334,15 @@ def test_a_server_killed_in_a_training_is_told_everything_once_when_it_is_back(s
     assert printed.count("the tracking store answers again; everything was delivered") == 1
     assert "registered models:/outage/1" in printed
     _told(server, "outage")
+    options = ("models:/outage/1", "--tracking-uri", server.url)
+    verify = _skipline("verify", *options, "--data", "builtin:digits", cwd=tmp_path)
+    ((code, printed),) = _finish([verify])
+    assert (code, "the registered table's own" in printed) == (0, True), printed
+    pulled = _json(
+        "pull", "models:/outage/1", "--profile", "base", "--output", "base", server=server.url, cwd=tmp_path
+    )
+    assert pulled["difference_from_torch"].keys() == {"TT"}
+    assert (tmp_path / "base" / "load.py").exists()
 
 
 @pytest.mark.ray
