@@ -26,7 +26,7 @@ PACE_WEIGHT, PACE_LIMITS = 0.1, (0.2, 5.0)
 one that was held up does not."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Request:
     call: Any
     arrived_s: float
@@ -95,9 +95,9 @@ class Follower:
 
     async def _run_batch(self, requests: list[_Request], profile: str) -> None:
         start_s = time.monotonic()
-        images_BCHW = torch.cat([request.call.images_BCHW for request in requests])
         loop = asyncio.get_running_loop()
         try:
+            images_BCHW = torch.cat([request.call.images_BCHW for request in requests])
             logits_BK = await loop.run_in_executor(self._thread, self._run, images_BCHW, profile)
         except Exception as error:  # noqa: BLE001 (raised again by those who wait for it)
             for request in requests:

@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Call:
     """What one call gave, read and checked.
 
