@@ -35,9 +35,6 @@ from pipeline.storage.object_store import WRITE, StoreError, explain_failure
 from .clock import judge_clock, now_s
 from .findings import Doubt, NotNeededError, Problem
 
-EXPERIMENT = "skipline-doctor"
-"""Of the runs that are made to be deleted; stays, so that not every look leaves an experiment behind."""
-
 _TIMEOUT_S = 5
 _HOST_REFUSED = "Invalid Host header"
 _REPLICA = "see that what is written and what is read is one database, not a replica that lags behind"
@@ -110,7 +107,7 @@ class TrackingStore:
             raise Problem("a metric that was written is not read back", _REPLICA)
         return (
             f"run {run.run_id}: a metric written, read back; deleted (MLflow keeps deleted runs, here of "
-            f"experiment {EXPERIMENT}, until `mlflow gc`)"
+            f"experiment {_experiment()}, until `mlflow gc`)"
         )
 
     def artifacts(self) -> str:
@@ -150,9 +147,9 @@ class TrackingStore:
         """Yield a run that is deleted when the block ends."""
         client = self._client()
         root = default_artifact_root(self.uri, storage=StoragePath.parse(self.storage, self.s3))
-        run = client.create_run(ensure_experiment(client, EXPERIMENT, artifact_root=root))
+        run = client.create_run(ensure_experiment(client, _experiment(), artifact_root=root))
         run_id: str = run.info.run_id
-        with _removing(f"run {run_id} of experiment {EXPERIMENT}", lambda: client.delete_run(run_id)):
+        with _removing(f"run {run_id} of experiment {_experiment()}", lambda: client.delete_run(run_id)):
             yield _Run(client, run_id)
 
     def _file_round_trip(self, place: str) -> None:
@@ -267,6 +264,16 @@ def _asking(action: str) -> Iterator[None]:
         is_refused = error.error_code in ("PERMISSION_DENIED", "UNAUTHENTICATED")
         fix = _GRANT if is_refused else "see what the log of the server says at this time"
         raise Problem(f"the store refuses to {action} ({brief(error)})", fix) from error
+
+
+def _experiment() -> str:
+    """Return the experiment of the runs that are made to be deleted.
+
+    It stays, so that not every look leaves an experiment behind; each user's is their own, because whoever
+    makes one may alone be allowed to write in it.
+    """
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME")
+    return f"skipline-doctor-{user}" if user else "skipline-doctor"
 
 
 def _shown(uri: str) -> str:

@@ -257,7 +257,7 @@ def test_the_doctor_passes_stores_that_work_and_leaves_no_model_behind(capfd, pr
     assert "directly, in mlflow" in findings["files of runs"]["detail"]
     client = MlflowClient(private_server.url)
     assert client.search_registered_models() == []
-    experiment = client.get_experiment_by_name("skipline-doctor")
+    experiment = client.get_experiment_by_name("skipline-doctor-admin")
     assert client.search_runs([experiment.experiment_id]) == []
 
 
