@@ -7,6 +7,7 @@ import socket
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,6 @@ from PIL import Image
 
 from pipeline.errors import RequestError
 from pipeline.following.server import prepared, require_following, serving
-from pipeline.registry.register import register_model
 
 TARGET_MS = 500.0
 
@@ -25,22 +25,9 @@ class Silent:
 
 
 @pytest.fixture
-def model_uri(client, run, network, preprocessing, table):
-    rows = tuple(
-        row.__class__(**{**row.__dict__, "is_pareto": row.profile in ("FFFF", "TTFF", "TTTT")})
-        for row in table.results
-    )
-    version = register_model(
-        client,
-        run,
-        name="net",
-        key="key",
-        network=network,
-        preprocessing=preprocessing,
-        class_names=["a", "b", "c"],
-        table=table.__class__(rows, table.num_images, table.latency),
-    )
-    return version.uri
+def model_uri(register, table):
+    rows = tuple(replace(row, is_pareto=row.profile in ("FFFF", "TTFF", "TTTT")) for row in table.results)
+    return register(table=replace(table, results=rows)).uri
 
 
 def png(seed):
