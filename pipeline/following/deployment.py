@@ -29,6 +29,11 @@ MAX_ONGOING = 100_000
 app = FastAPI(openapi_url=None)
 
 
+def _refusal(error: MlflowException) -> Response:
+    # Above the class: Ray Serve copies the functions of the module as they are when it is decorated.
+    return Response(error.serialize_as_json(), error.get_http_status_code(), media_type=JSON)
+
+
 @serve.deployment(num_replicas=1, max_ongoing_requests=MAX_ONGOING)
 @serve.ingress(app)
 class LoadFollowingModel:
@@ -99,7 +104,3 @@ class LoadFollowingModel:
                 f'params is a JSON object, got {params!r}; send for example {{"profile": "base"}}'
             )
         return self._model.read(scoring_server.infer_and_parse_data(given), params)
-
-
-def _refusal(error: MlflowException) -> Response:
-    return Response(error.serialize_as_json(), error.get_http_status_code(), media_type=JSON)

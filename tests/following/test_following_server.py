@@ -80,7 +80,9 @@ def test_a_served_model_answers_at_the_depth_asked_for_or_followed_and_tells_the
         followed = caller.ask([png(0), png(1)], return_profile=True)
         assert followed["profile"] == "FFFF"  # nothing else waits
         assert np.shape(followed["logits"]) == (2, 3)
-        assert caller.ask([png(0)]) == pytest.approx(np.array(followed["logits"][:1]), abs=1e-4)
+        first = np.array(followed["logits"][:1])
+        # The logits of a network that was never trained are millions.
+        assert np.abs(caller.ask([png(0)]) - first).max() < 1e-5 * np.abs(first).max()
         base = caller.ask([png(0)], profile="base", return_profile=True)
         assert base["profile"] == "TTTT"
         assert not np.allclose(base["logits"], followed["logits"][:1])
