@@ -56,8 +56,9 @@ class LoadFollowingModel:
         """Classify the images of one request."""
         arrived_s = time.monotonic()
         try:
-            # Decoding an image takes milliseconds, in which others are to be answered.
-            call = await asyncio.to_thread(self._read, await request.body(), request.headers)
+            with self._follower.reading(arrived_s):
+                # Decoding an image takes milliseconds, in which others are to be answered.
+                call = await asyncio.to_thread(self._read, await request.body(), request.headers)
         except MlflowException as error:
             self._follower.record.refused += 1
             return _refusal(error)

@@ -1,10 +1,12 @@
 """A queue before one model: whatever waits is run batch by batch, at the depth that the policy says."""
 
 import asyncio
+import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,10 +62,24 @@ class Follower:
         self._policy = FollowingPolicy(worth_choosing(table, costs), costs, target_ms)
         self._window_s = max(MIN_WINDOW_S, WINDOW_TARGETS * target_ms / 1000)
         self._queue: list[_Request] = []
+        self._unread: list[float] = []
         self._arrivals: deque[tuple[float, str | None, int]] = deque()
         self._pace = 1.0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._server: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def reading(self, arrived_s: float) -> Iterator[None]:
+        """Count a request that arrived as waiting while its images are decoded.
+
+        Args:
+            arrived_s: As for `answer`.
+        """
+        self._unread.append(arrived_s)
+        try:
+            yield
+        finally:
+            self._unread.remove(arrived_s)
 
     async def answer(self, call: Any, arrived_s: float) -> tuple[np.ndarray, str]:  # noqa: ANN401
         """Queue a call and return its logits, shape (B, K), and the profile that it ran at.
@@ -81,7 +97,7 @@ class Follower:
 
     def report(self) -> Report:
         """Return what was answered so far."""
-        return self.record.report(time.monotonic(), len(self._queue))
+        return self.record.report(time.monotonic(), len(self._queue) + len(self._unread))
 
     async def _serve(self) -> None:
         """Run batches until nothing waits."""
@@ -121,8 +137,11 @@ class Follower:
             Waiting(request.num_images, (now_s - request.arrived_s) * 1000, request.call.profile)
             for request in self._queue
         ]
+        # What is not read yet is taken to be like the others.
+        num_images = math.ceil(arrived.total() / len(self._arrivals)) if self._arrivals else 1
+        unread = [Waiting(num_images, (now_s - arrived_s) * 1000) for arrived_s in self._unread]
         rates = {profile: number / self._window_s for profile, number in arrived.items()}
-        return Load(queue, rates, self._pace)
+        return Load(queue, rates, self._pace, unread)
 
     def _learn_pace(self, seconds: float, profile: str, num_images: int) -> None:
         least, most = PACE_LIMITS

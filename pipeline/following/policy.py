@@ -42,11 +42,13 @@ class Load:
         queue: The oldest first, one at least.
         images_per_s: That arrive at present, by what they ask for.
         pace: How many times longer than measured batches take at present.
+        unread: Requests that have arrived and will queue once their images are decoded.
     """
 
     queue: Sequence[Waiting]
     images_per_s: Mapping[str | None, float]
     pace: float = 1.0
+    unread: Sequence[Waiting] = ()
 
 
 @dataclass(frozen=True)
@@ -100,14 +102,14 @@ class FollowingPolicy:
         return self._costs.batch_ms(profile, num_images) / num_images
 
     def _in_time(self, load: Load, profile: str) -> bool:
-        """Return whether the queue is answered in time where what asks for nothing runs at a profile."""
-        rest, elapsed_ms = list(load.queue), 0.0
+        """Return whether what waits is answered in time where what asks for nothing runs at a profile."""
+        rest, elapsed_ms = [*load.queue, *load.unread], 0.0
         while rest:
             places = self._first_places(rest, profile)
             batch = [rest[place] for place in places]
             num_images = sum(waiting.num_images for waiting in batch)
             elapsed_ms += load.pace * self._costs.batch_ms(batch[0].profile or profile, num_images)
-            if elapsed_ms + batch[0].age_ms > self._planned_ms:
+            if elapsed_ms + max(waiting.age_ms for waiting in batch) > self._planned_ms:
                 return False
             rest = [waiting for place, waiting in enumerate(rest) if place not in places]
         return True

@@ -58,6 +58,7 @@ class Outbox:
         self._is_closed.set()
         with self._changed:
             self._changed.notify_all()
+        self._thread.join(_TICK_S)  # a call that hangs must not hold the command
 
     def put(self, call: Callable[[], object]) -> None:
         """Have a call made after those before it; returns at once.

@@ -110,8 +110,8 @@ def connect_existing(tracking_uri: str, *, timeout_s: float = TIMEOUT_S) -> Mlfl
             "correct the tracking URI or the storage folder"
         )
     with _refusals(tracking_uri):
+        _call_within(lambda: _reach(tracking_uri), timeout_s, uri=tracking_uri)
         client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
-        _call_within(_reaches(client), timeout_s, uri=tracking_uri)
         if _scheme(tracking_uri) in _DATABASES:
             client.search_experiments(max_results=1)
     return client
@@ -210,17 +210,16 @@ def _exclusive(lock: Path) -> Iterator[None]:
         yield
 
 
-def _reaches(client: MlflowClient) -> Callable[[], object]:
-    """Return the cheapest call that shows whether a store answers."""
-    if _scheme(client.tracking_uri) not in _DATABASES:
-        return lambda: client.search_experiments(max_results=1)
+def _reach(uri: str) -> None:
+    """Make the cheapest call that shows whether a store answers.
 
-    def connect_once() -> None:
-        engine = sqlalchemy.create_engine(client.tracking_uri, poolclass=sqlalchemy.NullPool)
-        with engine.connect():
-            pass
-
-    return connect_once
+    MLflow's client of a database that is away or refuses the password tries to connect for a minute and more.
+    """
+    if _scheme(uri) not in _DATABASES:
+        MlflowClient(tracking_uri=uri, registry_uri=uri).search_experiments(max_results=1)
+        return
+    with sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool).connect():
+        pass
 
 
 def _call_within(call: Callable[[], object], timeout_s: float, *, uri: str) -> None:

@@ -62,17 +62,17 @@ JOB = {
     "data": {
         "train": "builtin:digits",
         "validation_fraction": 0.2,
-        "image_size": 32,
+        "image_size": 64,
         "crop": "none",
         "flip_probability": 0.0,
     },
     "backbone": {
         "name": "resnet50",
         "small_images": True,
-        "kwargs": {"layers": [4, 8, 12, 4], "channels": [16, 32, 64, 128]},
+        "kwargs": {"layers": [6, 12, 18, 6], "channels": [16, 32, 64, 128]},
     },
     "split": [1, 1, 1, 1],
-    "training": {"epochs": 4, "batch_size": 32, "lr": 0.05, "workers": 2},
+    "training": {"epochs": 10, "batch_size": 32, "lr": 0.05, "workers": 2},
     "registry": {"model": "load-following"},
 }
 

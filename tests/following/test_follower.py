@@ -33,9 +33,11 @@ def follower(ran):
     table = table_of(4)
     macs = {row.profile: row.macs for row in table.results}
     # A batch costs the same whatever is in it, so all that waits is worth one batch.
-    costs = Costs({FULL: {1: 20.0, 8: 20.0}, BASE: {1: 20.0, 8: 20.0}}, macs)
+    costs = Costs({FULL: {1: 20.0, 8: 20.0}, BASE: {1: 19.0, 8: 19.0}}, macs)
     table = table.__class__(
-        tuple(row.__class__(**{**vars(row), "is_pareto": row.profile == FULL}) for row in table.results),
+        tuple(
+            row.__class__(**{**vars(row), "is_pareto": row.profile in (FULL, BASE)}) for row in table.results
+        ),
         table.num_images,
         table.latency,
     )
@@ -73,6 +75,19 @@ def test_a_model_that_fails_is_told_to_those_of_its_batch_alone(follower):
     with pytest.raises(RuntimeError, match="out of memory"):
         raise failed
     assert answered[1] == BASE
+
+
+def test_what_is_still_being_read_lets_the_depth_fall(follower):
+    async def ask():
+        long_ago_s = time.monotonic() - 0.9
+        with follower.reading(long_ago_s):
+            assert follower.report().queue_length == 1
+            _, hurried = await follower.answer(call(1), time.monotonic())
+        _, calm = await follower.answer(call(1), time.monotonic())
+        return hurried, calm
+
+    assert asyncio.run(ask()) == (BASE, FULL)
+    assert follower.report().queue_length == 0
 
 
 def test_who_gives_up_is_not_run(follower, ran):

@@ -105,7 +105,7 @@ def random_load(draw):
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-@pytest.mark.parametrize("worse", ["longer", "older", "busier", "slower"])
+@pytest.mark.parametrize("worse", ["longer", "longer unread", "older", "busier", "slower"])
 def test_a_deeper_profile_is_never_chosen_for_a_worse_state(machine, worse):
     policy, draw = policy_of(MACHINES[machine]), random.Random(11)
     for _ in range(300):
@@ -113,6 +113,7 @@ def test_a_deeper_profile_is_never_chosen_for_a_worse_state(machine, worse):
         queue = list(load.queue)
         states = {
             "longer": Load([*queue, Waiting(1, 0.0)], load.images_per_s, load.pace),
+            "longer unread": Load(queue, load.images_per_s, load.pace, [Waiting(1, 0.0)]),
             "older": Load(
                 [Waiting(w.num_images, w.age_ms + 5, w.profile) for w in queue], load.images_per_s, load.pace
             ),
