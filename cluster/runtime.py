@@ -5,11 +5,14 @@ Nothing here schedules or retries; it says what there is and hands over to Ray.
 
 import os
 import secrets
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
+from urllib.parse import urlsplit
 
 import ray
 
@@ -20,6 +23,18 @@ OBJECT_STORE_BYTES = 256 * 2**20
 """Of an embedded instance; images do not pass through it."""
 
 LOOPBACK = "127.0.0.1"
+
+DEFAULT_PORT = 6379
+"""Of a head node."""
+
+TIMEOUT_S = 5.0
+"""How long a head node may take to accept a connection."""
+
+MANY_NODES = 1000
+"""That a group without a limit counts as."""
+
+WAY_OUT = "start the head node (`ray start --head`), correct RAY_ADDRESS, or unset it for this machine"
+"""Of a silent one."""
 
 RAY_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -62,12 +77,50 @@ def is_embedded() -> bool:
     return not os.environ.get("RAY_ADDRESS")
 
 
+def silence() -> str | None:
+    """Return why nobody answers at RAY_ADDRESS, None if somebody does or Ray is embedded."""
+    address = os.environ.get("RAY_ADDRESS", "")
+    if address in ("", "local", "auto"):
+        return None
+    place = urlsplit(address if "://" in address else f"//{address}")
+    try:
+        socket.create_connection((place.hostname, place.port or DEFAULT_PORT), timeout=TIMEOUT_S).close()
+    except (OSError, ValueError) as error:
+        return f"nobody answers at RAY_ADDRESS={address} ({error})"
+    return None
+
+
 def capacity() -> Capacity:
-    """Return what the connected cluster has, or for an embedded one what this machine has."""
-    if not ray.is_initialized() and is_embedded():
-        return Capacity(((len(os.sched_getaffinity(0)), _num_local_gpus()),))
+    """Return what the cluster has, connected to for a moment where it is not, or what this machine has."""
+    if not ray.is_initialized():
+        if is_embedded():
+            return Capacity(((len(os.sched_getaffinity(0)), _num_local_gpus()),))
+        with connected():
+            return capacity()
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return Capacity(tuple((int(node.get("CPU", 0)), int(node.get("GPU", 0))) for node in nodes))
+
+
+def growth() -> Capacity:
+    """Return the nodes that the cluster's autoscaler may have at most; none where there is no autoscaler.
+
+    Ray tells this by no public function (2.60); Ray Train itself asks here.
+    """
+    if is_embedded():
+        return Capacity(())
+    if not ray.is_initialized():
+        with connected():
+            return growth()
+    from ray._private.state import state
+
+    config = state.get_cluster_config()
+    groups = config.node_group_configs if config else ()
+    nodes = [
+        (int(group.resources.get("CPU", 0)), int(group.resources.get("GPU", 0)))
+        for group in groups
+        for _ in range(group.max_count if group.max_count >= 0 else MANY_NODES)
+    ]
+    return Capacity(tuple(nodes))
 
 
 def _num_local_gpus() -> int:
@@ -84,11 +137,25 @@ def connected() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    _connect()
+    with _own_sigterm_handler():
+        _connect()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _own_sigterm_handler() -> Iterator[None]:
+    """Put back what SIGTERM does when the block ends: Ray's handler would end the process in the middle."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _connect() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from cluster.runtime import Capacity, capacity
+from cluster.runtime import WAY_OUT, Capacity, capacity, growth, silence
 from pipeline.config import Job, examine_job, read_job
 from pipeline.data.inspection import one_class_problem
 from pipeline.data.plan import check_location
@@ -53,19 +53,27 @@ def find_problems(
         stand_ins: Keys whose values are not the user's, so that nothing may be said of them.
         await_server: As for `checked_job`.
     """
-    network, problems = (None, []) if "backbone.name" in stand_ins else _try_network(job)
-    if network is not None:
-        problems += _pretrained_problems(job) + _layer_problems(job, network) + _floor_problems(job, network)
+    problems = design_problems(job, stand_ins=stand_ins)
+    if "backbone.name" not in stand_ins:
+        problems += _pretrained_problems(job)
     problems += _teacher_problems(job)
     if "data.train" not in stand_ins:
         problems += _data_problems(job)
-    problems += placement_problems(job, capacity())
+    problems += _cluster_problems(job)
+    problems += check_storage(job.storage, job.s3)
+    problems += _tracking_problems(job, await_server)
+    return problems
+
+
+def design_problems(job: Job, *, stand_ins: Collection[str] = ()) -> list[str]:
+    """Return what is wrong with a job wherever it runs, as for `find_problems`; nothing is reached."""
+    network, problems = (None, []) if "backbone.name" in stand_ins else _try_network(job)
+    if network is not None:
+        problems += _layer_problems(job, network) + _floor_problems(job, network)
     problems += mixing_problems(job)
     if job.search is not None and network is not None and "search.space" not in stand_ins:
         problems += [f"search: {problem}" for problem in search_problems(job, job.search, network)]
     problems += check_model_name(job.registry.model)
-    problems += check_storage(job.storage, job.s3)
-    problems += _tracking_problems(job, await_server)
     return problems
 
 
@@ -83,6 +91,14 @@ def placement_problems(job: Job, room: Capacity) -> list[str]:
         f"{training.workers * gpus} GPUs; there is {room}, room for {places}; lower training.workers or "
         "training.cpus_per_worker, or set RAY_ADDRESS to a larger cluster"
     ]
+
+
+def _cluster_problems(job: Job) -> list[str]:
+    """Return why the workers of a job have no place on the cluster of this command, as it may grow."""
+    if (reason := silence()) is not None:
+        return [f"{reason}; {WAY_OUT}"]
+    problems = placement_problems(job, capacity())
+    return problems and placement_problems(job, growth()) and problems
 
 
 def mixing_problems(job: Job) -> list[str]:

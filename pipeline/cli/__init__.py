@@ -8,7 +8,7 @@ import os
 import signal
 from types import FrameType
 
-from . import jobs, models, networks, surroundings, versions  # noqa: F401 (their verbs join the application)
+from . import jobs, models, networks, submissions, surroundings, versions  # noqa: F401 (their verbs join the application)
 from .app import app
 
 TELEMETRY_OFF = {
@@ -28,4 +28,5 @@ def main() -> None:
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    """Do what Ctrl-C does at this moment: Ray Train stops a training in its own way."""
+    signal.raise_signal(signal.SIGINT)

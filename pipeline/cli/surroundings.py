@@ -1,4 +1,4 @@
-"""The verb that looks at the surroundings of jobs before one runs."""
+"""Verbs that look at a job and its surroundings before it runs."""
 
 import json
 import os
@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from pipeline.terminal import print_table, quiet, waiting
+from pipeline.errors import RequestError
+from pipeline.terminal import Terminal, print_table, quiet, waiting
 
 from .app import SetOption, app, exit_codes
+from .jobs import JobArgument
 from .models import JsonOption
 
 if TYPE_CHECKING:
@@ -34,9 +36,9 @@ def doctor(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check what jobs need: versions, tracking store, storage, clocks, Ray; with the fix of every fault.
+    """Check what jobs need: versions, stores, clocks, Ray and every node of it; with the fix of every fault.
 
-    Writes, reads back and deletes in every store. Exit code 0: nothing failed.
+    Writes, reads back and deletes in every store. Exit code 2: something keeps jobs from working.
     """
     with exit_codes(), quiet(Path(os.devnull)) as console:
         with waiting(console, "looking around"):
@@ -46,7 +48,7 @@ def doctor(
         else:
             _print_findings(console, findings)
         if any(finding.verdict == "failed" for finding in findings):
-            raise typer.Exit(1)
+            raise typer.Exit(RequestError.exit_code)
 
 
 def _checks(
@@ -57,6 +59,7 @@ def _checks(
     from pipeline.registry.store import embedded_uri, reach_artifacts
     from pipeline.registry.store import tracking_uri as uri_of
 
+    data: tuple[str, ...] = ()
     if job is None:
         place, s3 = storage or "runs", S3Config()
         uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or embedded_uri(Path(place))
@@ -64,8 +67,9 @@ def _checks(
         read = load_job(job, settings)
         place, s3 = storage or read.storage, read.s3
         uri = tracking_uri or uri_of(read)
+        data = tuple(place for place in (read.data.train, read.data.validation) if place)
     reach_artifacts(s3)
-    return all_checks(tracking_uri=uri, storage=place, s3=s3)
+    return all_checks(tracking_uri=uri, storage=place, s3=s3, data=data)
 
 
 def _examine(checks: "Sequence[Check]") -> "list[Finding]":
@@ -79,3 +83,40 @@ def _examine(checks: "Sequence[Check]") -> "list[Finding]":
 def _print_findings(console: Console, findings: "Sequence[Finding]") -> None:
     rows = [[one.check, one.verdict, one.detail, one.fix] for one in findings]
     print_table(console, ["check", "verdict", "seen", "fix"], rows, title="doctor", prose=("seen", "fix"))
+
+
+@app.command(rich_help_panel="Surroundings")
+def plan(
+    job: JobArgument,
+    settings: SetOption = None,
+    images: Annotated[
+        int | None, typer.Option(min=1, help="To train with, where they are counted only when copied (s3://)")
+    ] = None,
+    with_probe: Annotated[
+        bool,
+        typer.Option("--probe/--no-probe", help="Time a few steps on this machine's CPU, never on a GPU"),
+    ] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a job will do before it does it: what runs where, what it reads and writes, what it costs.
+
+    Checks the job as `run` does; trains, registers and stores nothing.
+    """
+    with exit_codes(), quiet(Path(os.devnull)) as console:
+        with Terminal(console) as terminal:
+            terminal.advance("checking the job", 0, 1)
+            from pipeline.planning import describe_plan
+            from pipeline.preflight import checked_job
+
+            rows = describe_plan(
+                checked_job(job, settings or ()),
+                images=images,
+                with_probe=with_probe,
+                on_progress=terminal.advance,
+            )
+        if as_json:
+            console.print_json(json.dumps(dict(rows)))
+        else:
+            print_table(
+                console, ["subject", "plan"], [list(row) for row in rows], title="plan", prose=("plan",)
+            )

@@ -6,23 +6,28 @@ from pipeline.config import S3Config
 
 from .cluster import ray_cluster
 from .findings import Check
+from .nodes import TIMEOUT_S, Needs, Nodes
 from .software import installed_versions
 from .storage import object_store_clock, storage_works
 from .tracking import TrackingStore
 
 TRACKING = "tracking store"
 STORAGE = "storage"
+RAY = "Ray"
+NODES = "nodes"
 
 
-def all_checks(*, tracking_uri: str, storage: str, s3: S3Config) -> Sequence[Check]:
+def all_checks(*, tracking_uri: str, storage: str, s3: S3Config, data: tuple[str, ...]) -> Sequence[Check]:
     """Return the checks of what a job uses.
 
     Args:
         tracking_uri: Where it is registered.
         storage: Where it is kept.
         s3: How object stores are reached.
+        data: Locations of its images; none where no job is given.
     """
     store = TrackingStore(tracking_uri, storage, s3)
+    nodes = Nodes(Needs(data, storage, s3))
     return (
         Check("installed versions", installed_versions),
         Check(TRACKING, store.reach),
@@ -34,5 +39,18 @@ def all_checks(*, tracking_uri: str, storage: str, s3: S3Config) -> Sequence[Che
         Check(STORAGE, lambda: storage_works(storage, s3)),
         # Also where the storage fails: a wrong clock may be why.
         Check("object store's clock", lambda: object_store_clock(storage, s3)),
-        Check("Ray", ray_cluster),
+        Check(RAY, ray_cluster),
+        Check(NODES, nodes.reached, needs=(RAY,), timeout_s=2 * TIMEOUT_S),
+        *(
+            Check(name, look, needs=(NODES,))
+            for name, look in (
+                ("versions on nodes", nodes.versions),
+                ("clocks of nodes", nodes.clocks),
+                ("images from nodes", nodes.data),
+                ("storage from nodes", nodes.storage),
+                ("disks", nodes.disks),
+                ("shared memory", nodes.shared_memory),
+                ("open files", nodes.open_files),
+            )
+        ),
     )

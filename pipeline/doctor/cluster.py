@@ -1,28 +1,16 @@
 """Looks at the Ray cluster that jobs would run on."""
 
 import os
-import socket
-from urllib.parse import urlsplit
 
-from .findings import NotNeededError, Problem
+from cluster.runtime import WAY_OUT, is_embedded, silence
 
-_TIMEOUT_S = 5.0
-_DEFAULT_PORT = 6379
+from .findings import Problem
 
 
 def ray_cluster() -> str:
     """Return where Ray listens; raises Problem where RAY_ADDRESS leads nowhere."""
-    address = os.environ.get("RAY_ADDRESS", "")
-    if address in ("", "local", "auto"):
-        raise NotNeededError("RAY_ADDRESS names no other machine; Ray runs where the command does")
-    place = urlsplit(address if "://" in address else f"//{address}")
-    try:
-        host, port = place.hostname, place.port or _DEFAULT_PORT
-        with socket.create_connection((host, port), timeout=_TIMEOUT_S):
-            pass
-    except (OSError, ValueError) as error:
-        raise Problem(
-            f"nobody answers at RAY_ADDRESS={address} ({error})",
-            "start the head node (`ray start --head`), correct RAY_ADDRESS, or unset it for this machine",
-        ) from error
-    return f"{host}:{port} accepts connections"
+    if (reason := silence()) is not None:
+        raise Problem(reason, WAY_OUT)
+    if is_embedded():
+        return "RAY_ADDRESS is not set; Ray runs where the command does"
+    return f"{os.environ['RAY_ADDRESS']} accepts connections"

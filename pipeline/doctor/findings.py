@@ -64,11 +64,13 @@ class Check:
         name: Shown to the user; unique.
         look: Returns what it saw; raises Problem, Doubt or NotNeededError.
         needs: Names of the checks before it without whose success it can tell nothing new.
+        timeout_s: The longest that it may take; None for `CHECK_TIMEOUT_S`.
     """
 
     name: str
     look: Callable[[], str]
     needs: tuple[str, ...] = ()
+    timeout_s: float | None = None
 
 
 def examine(checks: Iterable[Check]) -> Iterator[Finding]:
@@ -86,8 +88,9 @@ def examine(checks: Iterable[Check]) -> Iterator[Finding]:
 
 
 def _carry_out(check: Check) -> Finding:
+    timeout_s = check.timeout_s or CHECK_TIMEOUT_S
     try:
-        return Finding(check.name, "passed", _within(check.look, CHECK_TIMEOUT_S))
+        return Finding(check.name, "passed", _within(check.look, timeout_s))
     except Doubt as doubt:
         return Finding(check.name, "warning", doubt.detail, doubt.fix)
     except Problem as problem:
@@ -98,7 +101,7 @@ def _carry_out(check: Check) -> Finding:
         return Finding(
             check.name,
             "failed",
-            f"no answer within {CHECK_TIMEOUT_S:g} s",
+            f"no answer within {timeout_s:g} s",
             "see that the address is right and that no firewall swallows what is sent there",
         )
     except Exception as error:  # noqa: BLE001 (what nobody foresaw is a finding, too)

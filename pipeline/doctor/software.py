@@ -12,9 +12,9 @@ SHOWN = ("torch", "torchvision", "timm", "ray", "mlflow", "optuna")
 
 def installed_versions() -> str:
     """Return the versions that matter; raises Problem where one is missing or not the required one."""
-    missing = [name for name in SHOWN if _version(name) is None]
+    missing = [name for name in SHOWN if version_of(name) is None]
     wrong = [str(needed) for needed in _requirements() if not _is_met(needed)]
-    shown = ", ".join(f"{name} {_version(name)}" for name in SHOWN if name not in missing)
+    shown = ", ".join(f"{name} {version_of(name)}" for name in SHOWN if name not in missing)
     if missing or wrong:
         unmet = ", ".join(dict.fromkeys((*missing, *wrong)))
         raise Problem(f"not installed as required: {unmet}", "pip install --upgrade skipline")
@@ -32,11 +32,12 @@ def _requirements() -> list[Requirement]:
 
 
 def _is_met(needed: Requirement) -> bool:
-    version = _version(needed.name)
+    version = version_of(needed.name)
     return version is not None and needed.specifier.contains(version, prereleases=True)
 
 
-def _version(name: str) -> str | None:
+def version_of(name: str) -> str | None:
+    """Return what is installed of a package; None where nothing is."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

@@ -54,7 +54,7 @@ LOW, HIGH = 0.3, 3.0
 PHASES = (("before", 12.0), ("rising", 20.0), ("top", 16.0), ("falling", 20.0), ("after", 24.0))
 WINDOW_S = 2.0
 """Of one point of the plot; chosen: a hundred requests or more at the top."""
-IMAGES = 4
+IMAGES = 6
 """Of a request; chosen: inference, not HTTP, is most of what a request costs."""
 
 JOB = {
@@ -62,17 +62,17 @@ JOB = {
     "data": {
         "train": "builtin:digits",
         "validation_fraction": 0.2,
-        "image_size": 64,
+        "image_size": 32,
         "crop": "none",
         "flip_probability": 0.0,
     },
     "backbone": {
         "name": "resnet50",
         "small_images": True,
-        "kwargs": {"layers": [6, 12, 18, 6], "channels": [16, 32, 64, 128]},
+        "kwargs": {"layers": [6, 12, 18, 6], "channels": [32, 64, 128, 256]},
     },
     "split": [1, 1, 1, 1],
-    "training": {"epochs": 10, "batch_size": 32, "lr": 0.05, "workers": 2},
+    "training": {"epochs": 5, "batch_size": 32, "lr": 0.05, "workers": 2},
     "registry": {"model": "load-following"},
 }
 

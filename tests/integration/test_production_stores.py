@@ -252,8 +252,7 @@ def _consult(capfd, *arguments):
 def test_the_doctor_passes_stores_that_work_and_leaves_no_model_behind(capfd, private_server):
     code, findings = _consult(capfd, "--storage", "s3://mlflow/jobs")
     skipped = {name for name, one in findings.items() if one["verdict"] == "skipped"}
-    assert (code or 0, skipped) == (0, {"Ray"}), findings
-    assert {one["verdict"] for one in findings.values()} == {"passed", "skipped"}
+    assert (code or 0, skipped) == (0, {"images from nodes"}), findings
     assert "directly, in mlflow" in findings["files of runs"]["detail"]
     client = MlflowClient(private_server.url)
     assert client.search_registered_models() == []
@@ -290,7 +289,7 @@ def test_the_doctor_names_the_fix_of_what_the_environment_gets_wrong(
     for name, value in changed.items():
         environment.setenv(name, value)
     code, findings = _consult(capfd)
-    assert (code, findings[check]["verdict"]) == (1, "failed")
+    assert (code, findings[check]["verdict"]) == (2, "failed")
     assert detail in findings[check]["detail"]
     assert fix in findings[check]["fix"]
 
@@ -300,7 +299,7 @@ def test_the_doctor_says_that_a_client_of_direct_files_needs_credentials(environ
     process = _skipline("doctor", "--json", cwd=tmp_path)  # MLflow keeps clients of a store in its process
     ((code, printed),) = _finish([process])
     (finding,) = [one for one in json.loads(printed) if one["check"] == "files of runs"]
-    assert (code, finding["verdict"]) == (1, "failed")
+    assert (code, finding["verdict"]) == (2, "failed")
     assert "must be found by the standard chain" in finding["detail"]
     assert "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in finding["fix"]
 
@@ -308,14 +307,14 @@ def test_the_doctor_says_that_a_client_of_direct_files_needs_credentials(environ
 def test_the_doctor_gives_the_allowed_hosts_that_let_a_name_in(environment, capfd, private_server):
     environment.setenv("MLFLOW_TRACKING_URI", f"http://localhost:{private_server.port}")
     code, findings = _consult(capfd)
-    assert (code, findings["tracking store"]["verdict"]) == (1, "failed")
+    assert (code, findings["tracking store"]["verdict"]) == (2, "failed")
     assert f"--allowed-hosts 'localhost:{private_server.port}'" in findings["tracking store"]["fix"]
 
 
 @pytest.mark.usefixtures("environment")
 def test_the_doctor_finds_a_missing_bucket_and_still_looks_at_the_rest(capfd):
     code, findings = _consult(capfd, "--storage", "s3://no-such-bucket/jobs")
-    assert code == 1
+    assert code == 2
     assert "has no such bucket" in findings["storage"]["detail"]
     assert findings["registered models"]["verdict"] == "passed"
 
