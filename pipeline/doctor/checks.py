@@ -47,10 +47,10 @@ def all_checks(*, tracking_uri: str, storage: str, s3: S3Config, data: tuple[str
                 ("versions on nodes", nodes.versions),
                 ("clocks of nodes", nodes.clocks),
                 ("images from nodes", nodes.data),
-                ("storage from nodes", nodes.storage),
                 ("disks", nodes.disks),
                 ("shared memory", nodes.shared_memory),
                 ("open files", nodes.open_files),
             )
         ),
+        Check("storage from nodes", nodes.storage, needs=(NODES, STORAGE)),
     )
