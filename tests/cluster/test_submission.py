@@ -109,6 +109,10 @@ def test_a_job_is_left_alone_stopped_and_gone_on_with(skipline, folder):
     assert (code, "digits-1 runs already; nothing is sent" in printed) == (0, True), printed
     code, printed = ended(skipline("stop", "digits"))
     assert (code, "digits-1: STOPPED" in printed) == (0, True), printed
+    client = MlflowClient(embedded_uri(folder.parent / "runs"))
+    experiment = client.get_experiment_by_name("skipline").experiment_id
+    (run,) = client.search_runs([experiment])
+    assert run.info.status == "KILLED"
     known = submissions(skipline, "digits")
     assert (known["digits-1"]["status"], known["digits-1"]["labels"]) == ("STOPPED", {"team": "vision"})
 
@@ -118,10 +122,9 @@ def test_a_job_is_left_alone_stopped_and_gone_on_with(skipline, folder):
     assert "registered models:/digits/1" in printed
     assert submissions(skipline, "digits")["digits-2"]["exit_code"] == 0
 
-    client = MlflowClient(embedded_uri(folder.parent / "runs"))
     (version,) = client.search_model_versions("name = 'digits'")
-    (run,) = client.search_runs([client.get_run(version.run_id).info.experiment_id])
-    assert run.info.status == "FINISHED"
+    (run,) = client.search_runs([experiment])
+    assert (run.info.run_id, run.info.status) == (version.run_id, "FINISHED")
     history = client.get_metric_history(version.run_id, "full/top1")
     assert [metric.step for metric in history] == [1, 2, 3, 4, 5, 6]
 
