@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 import ray
 
+from .growth import GROWS_TO, promised_nodes
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -104,10 +106,12 @@ def capacity() -> Capacity:
 def growth() -> Capacity:
     """Return the nodes that the cluster's autoscaler may have at most; none where there is no autoscaler.
 
-    Ray tells this by no public function (2.60); Ray Train itself asks here.
+    The head's environment says it, or Ray: by no public function (2.60); Ray Train itself asks here.
     """
     if is_embedded():
         return Capacity(())
+    if (promise := os.environ.get(GROWS_TO)) is not None:
+        return Capacity(promised_nodes(promise))
     if not ray.is_initialized():
         with connected():
             return growth()
