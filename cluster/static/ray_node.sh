@@ -3,11 +3,11 @@
 #   shall be both runs both commands. Every machine has Skipline in the same folder, with the same versions.
 # Command: once, a token that all machines get as a file of mode 600 (or in RAY_AUTH_TOKEN)
 #     (umask 077; mkdir -p ~/.ray; python3 -c 'import secrets; print(secrets.token_hex(32))' > ~/.ray/auth_token)
-#     scp -p ~/.ray/auth_token MACHINE:.ray/    # for every machine, and the one that submits jobs
+#     ssh MACHINE 'umask 077; mkdir -p ~/.ray; cat > ~/.ray/auth_token' < ~/.ray/auth_token    # for every machine
 #   and then, with Skipline's environment activated,
 #     cluster/static/ray_node.sh head                      # on the head
 #     cluster/static/ray_node.sh worker HEAD_ADDRESS       # on every worker; HEAD_ADDRESS is an IP address
-#     ssh -N -L 8265:127.0.0.1:8265 HEAD &                 # where jobs are submitted from
+#     ssh -N -L 8265:127.0.0.1:8265 HEAD &                 # where jobs are submitted from; has the token, too
 #     RAY_AUTH_MODE=token skipline submit job.yaml --address http://127.0.0.1:8265
 #     cluster/static/ray_node.sh stop                      # on every machine, workers first
 # Expect: 10 to 20 s a machine; log and process number in ~/.cache/skipline/ray-head and ray-worker. Machines reach each

@@ -48,6 +48,11 @@ def header(path: Path) -> str:
     return "\n".join(line.removeprefix("#") for line in lines[:until])
 
 
+def body(path: Path) -> str:
+    """Return a file without the lines that are comments."""
+    return "\n".join(line for line in path.read_text().splitlines() if not line.startswith("#"))
+
+
 def find_secrets(text: str) -> list[str]:
     """Return what looks like the value of a secret."""
     return [match.group() for match in _SECRET.finditer(text)]
