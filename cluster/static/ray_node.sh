@@ -10,9 +10,9 @@
 #     ssh -N -L 8265:127.0.0.1:8265 HEAD &                 # where jobs are submitted from; has the token, too
 #     RAY_AUTH_MODE=token skipline submit job.yaml --address http://127.0.0.1:8265
 #     cluster/static/ray_node.sh stop                      # on every machine, workers first
-# Expect: 10 to 20 s a machine; log and process number in ~/.cache/skipline/ray-head and ray-worker. Machines reach each
-#   other on all TCP ports (6379 is the head's, Ray chooses the others); nobody else needs to reach any. The dashboard
-#   is on 127.0.0.1; DASHBOARD_HOST=ADDRESS moves it, NODE_LABELS=key=value,... adds labels to a node.
+# Expect: 10 to 20 s a machine; log and process number in ~/.cache/skipline/ray-ROLE-MACHINE. Machines reach each other
+#   on all TCP ports (6379 is the head's, Ray chooses the others); nobody else needs to reach any. The dashboard is
+#   on 127.0.0.1; DASHBOARD_HOST=ADDRESS moves it, NODE_LABELS=key=value,... adds labels to a node.
 # Cost: that of the machines; nothing is started or stopped but Ray's processes.
 set -euo pipefail
 
@@ -27,8 +27,8 @@ fail() {
   exit 2
 }
 
-state_folder() { # state_folder ROLE
-  echo "${XDG_CACHE_HOME:-$HOME/.cache}/skipline/ray-$1"
+state_folder() { # state_folder ROLE; of this machine, since homes may be shared
+  echo "${XDG_CACHE_HOME:-$HOME/.cache}/skipline/ray-$1-$(hostname)"
 }
 
 require_token() {

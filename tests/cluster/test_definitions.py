@@ -101,7 +101,7 @@ def test_ray_up_asks_for_a_token(path):
 
 
 @pytest.mark.parametrize("path", KUBERAY, ids=named)
-def test_kuberay_asks_for_a_token(path):
+def test_kuberay_whose_dashboard_is_on_every_address_asks_for_a_token(path):
     assert cluster_spec(load(path))["authOptions"] == {"mode": "token"}
 
 

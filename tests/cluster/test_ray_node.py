@@ -2,6 +2,7 @@
 
 import os
 import resource
+import socket
 import subprocess
 from pathlib import Path
 
@@ -46,8 +47,12 @@ def run(tmp_path):
     call("stop")
 
 
+def folder_of(tmp_path, role):
+    return tmp_path / f".cache/skipline/ray-{role}-{socket.gethostname()}"
+
+
 def process_of(tmp_path, role):
-    return int((tmp_path / f".cache/skipline/ray-{role}/process").read_text().split()[0])
+    return int((folder_of(tmp_path, role) / "process").read_text().split()[0])
 
 
 def test_head_has_no_cpus_and_its_dashboard_is_local(run, tmp_path):
@@ -89,8 +94,8 @@ def test_stop_ends_what_it_started_and_nothing_else(run, other, tmp_path):
 
 
 def test_stop_ends_no_process_that_only_has_the_same_number(run, other, tmp_path):
-    (tmp_path / ".cache/skipline/ray-head").mkdir(parents=True)
-    (tmp_path / ".cache/skipline/ray-head/process").write_text(f"{other.pid} 1\n")
+    folder_of(tmp_path, "head").mkdir(parents=True)
+    (folder_of(tmp_path, "head") / "process").write_text(f"{other.pid} 1\n")
     assert run("stop").stdout == ""
     assert other.poll() is None
 
