@@ -16,7 +16,7 @@
 # Cost: that of the machines; nothing is started or stopped but Ray's processes.
 set -euo pipefail
 
-NUM_FILES=8192 # below, Ray itself warns
+NUM_FILES=8192 # chosen; every process and connection of Ray takes some
 OBJECT_STORE_BYTES=$((2 * 1024 ** 3)) # images do not pass through it
 PORT=6379
 START_TIMEOUT_S=60
