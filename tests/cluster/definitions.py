@@ -97,3 +97,8 @@ def ray_starts(path: Path) -> list[str]:
         r"\\\n\s*", "", "\n".join(line for line in path.read_text().splitlines() if line[:1] != "#")
     )
     return [line for line in text.splitlines() if "--head" in line or "--address=" in line]
+
+
+def ray_versions(path: Path) -> set[str]:
+    """Return the versions of Ray that a file names."""
+    return set(re.findall(r"(?:rayVersion: \"|RAY_VERSION=|ray\[[\w,]+\]==)(\d[\w.]*)", path.read_text()))
