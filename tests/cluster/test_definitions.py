@@ -8,7 +8,9 @@ import sysconfig
 import tomllib
 from importlib.metadata import version
 
+import boto3
 import pytest
+from botocore.validate import ParamValidator
 from jsonschema import ValidationError
 from packaging.requirements import Requirement
 from packaging.version import Version
@@ -214,6 +216,29 @@ def test_ray_accepts_what_ray_up_reads(path):
 def test_what_ray_up_does_not_know_is_refused(change, problem):
     with pytest.raises(ValidationError, match=problem):
         validate_config(prepare_config({**load(RAY_UP[0]), **change}))
+
+
+@pytest.fixture(scope="module")
+def aws_problems():
+    """Say what AWS's API does not know of a machine, by the model that boto3 checks requests with."""
+    client = boto3.client("ec2", region_name="us-west-2", aws_access_key_id="-", aws_secret_access_key="-")
+    shape = client.meta.service_model.operation_model("RunInstances").input_shape
+
+    def problems(machine):
+        subnets = {key: value for key, value in machine.items() if key != "SubnetIds"}  # Ray's own key
+        return ParamValidator().validate({**subnets, "MinCount": 1, "MaxCount": 1}, shape).generate_report()
+
+    return problems
+
+
+@pytest.mark.parametrize("kind", ["head", "gpu"])
+def test_aws_knows_what_is_said_of_a_machine(aws_problems, kind):
+    assert aws_problems(load(RAY_UP[0])["available_node_types"][kind]["node_config"]) == ""
+
+
+def test_what_aws_does_not_know_is_found(aws_problems):
+    machine = load(RAY_UP[0])["available_node_types"]["gpu"]["node_config"]
+    assert 'Unknown parameter in input: "SpotPrice"' in aws_problems({**machine, "SpotPrice": "1"})
 
 
 @pytest.mark.parametrize("path", RAY_UP, ids=named)
