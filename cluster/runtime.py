@@ -32,9 +32,6 @@ DEFAULT_PORT = 6379
 TIMEOUT_S = 5.0
 """How long a head node may take to accept a connection."""
 
-MANY_NODES = 1000
-"""That a group without a limit counts as."""
-
 WAY_OUT = "start the head node (`ray start --head`), correct RAY_ADDRESS, or unset it for this machine"
 """Of a silent one."""
 
@@ -104,27 +101,9 @@ def capacity() -> Capacity:
 
 
 def growth() -> Capacity:
-    """Return the nodes that the cluster's autoscaler may have at most; none where there is no autoscaler.
-
-    The head's environment says it, or Ray: by no public function (2.60); Ray Train itself asks here.
-    """
-    if is_embedded():
-        return Capacity(())
-    if (promise := os.environ.get(GROWS_TO)) is not None:
-        return Capacity(promised_nodes(promise))
-    if not ray.is_initialized():
-        with connected():
-            return growth()
-    from ray._private.state import state
-
-    config = state.get_cluster_config()
-    groups = config.node_group_configs if config else ()
-    nodes = [
-        (int(group.resources.get("CPU", 0)), int(group.resources.get("GPU", 0)))
-        for group in groups
-        for _ in range(group.max_count if group.max_count >= 0 else MANY_NODES)
-    ]
-    return Capacity(tuple(nodes))
+    """Return the nodes that the cluster's autoscaler may start; none where nobody says that there is one."""
+    promise = os.environ.get(GROWS_TO)
+    return Capacity(promised_nodes(promise) if promise and not is_embedded() else ())
 
 
 def _num_local_gpus() -> int:

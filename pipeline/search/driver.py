@@ -18,7 +18,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from cluster.leftovers import leftover_groups_removed
-from cluster.runtime import capacity
+from cluster.runtime import capacity, growth
 from pipeline.config import Job
 from pipeline.data.cache import cache_folder
 from pipeline.errors import JobError, RequestError
@@ -327,9 +327,10 @@ def run_trials(
 
 
 def max_concurrent_trials(job: Job) -> int:
-    """Return how many trials the connected cluster holds at the same time as it is now; at least one."""
+    """Return how many trials the cluster holds at the same time, now or once it has grown; at least one."""
     recipe = job.training
-    places = capacity().places(cpus=recipe.cpus_per_worker, gpus=int(recipe.use_gpu))
+    cpus, gpus = recipe.cpus_per_worker, int(recipe.use_gpu)
+    places = max(room.places(cpus=cpus, gpus=gpus) for room in (capacity(), growth()))
     return max(1, places // recipe.workers)
 
 
