@@ -1,4 +1,4 @@
-"""Takes back what stopped trials leave: placement groups that nobody uses, and actors that should see to them.
+"""Takes back what stopped trials leave: placement groups that nobody uses, actors that should see to them.
 
 Ray Train leaves the group of a trial that was stopped to a detached actor, the cleaner, which asks after the
 trial's process, removes the group and ends. Now and then it does not (1 group, or 1 cleaner, in 24 stopped
