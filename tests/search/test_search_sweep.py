@@ -36,7 +36,7 @@ def groups_in_use():
 def living_actors():
     # Ray Train keeps one actor for what the State API shows of it.
     filters = [("state", "!=", "DEAD"), ("class_name", "!=", "TrainStateActor")]
-    return [actor.actor_id for actor in list_actors(filters=filters, limit=1000)]
+    return [(actor.actor_id, actor.class_name) for actor in list_actors(filters=filters, limit=1000)]
 
 
 def wait_until_gone(what):
