@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.util.placement_group import PlacementGroup, remove_placement_group
@@ -24,8 +25,8 @@ from ray.util.state.common import ActorState
 INTERVAL_S = 20.0
 """Between two looks. Chosen: a group in use is without an actor for a moment only, while it is new."""
 
-PATIENCE_S = 10.0
-"""How long cleaners may outlive the trainings; they need some seconds to notice that these have ended."""
+PATIENCE_S = 15.0
+"""How long a search waits for its last trial to end, and for its cleaner to notice."""
 
 CLEANER, CONTROLLER = "PlacementGroupCleaner", "TrainController"
 """Ray Train's names of the classes."""
@@ -84,25 +85,27 @@ def idle_groups() -> set[str]:
 
 
 def end_cleaners(*, patience_s: float = PATIENCE_S) -> None:
-    """End cleaners of this job that outlive all its trainings for a time, by their processes.
+    """End cleaners of this job that outlive all its trainings, by their processes.
 
     Ray gives no handle to a detached actor without a name.
+
+    Args:
+        patience_s: How long trainings may take to end, and cleaners to end by themselves.
     """
     deadline_s = time.monotonic() + patience_s
-    while (left := idle_cleaners()) and time.monotonic() < deadline_s:
+    while cleaners() and time.monotonic() < deadline_s:
         time.sleep(0.5)
-    for cleaner in left:
+    if _living_actors(CONTROLLER):
+        return
+    for cleaner in cleaners():
         _log.warning("actor %s (%s) was left over; ended", cleaner.actor_id, CLEANER)
         place = NodeAffinitySchedulingStrategy(cleaner.node_id, soft=False)
         ray.get(ray.remote(num_cpus=0)(_end).options(scheduling_strategy=place).remote(cleaner.pid))
 
 
-def idle_cleaners() -> list[ActorState]:
-    """Return this job's cleaners, unless a training is alive that they may be for."""
-    actors = _living_actors()
-    if any(actor.class_name == CONTROLLER for actor in actors):
-        return []
-    return [actor for actor in actors if actor.class_name == CLEANER]
+def cleaners() -> list[ActorState]:
+    """Return this job's cleaners that are alive."""
+    return _living_actors(CLEANER)
 
 
 def _end(pid: int) -> None:
@@ -112,12 +115,12 @@ def _end(pid: int) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def _living_actors() -> list[ActorState]:
+def _living_actors(class_name: str | None = None) -> list[ActorState]:
     job = ray.get_runtime_context().get_job_id()
+    filters: list[tuple[str, str, Any]] = [("job_id", "=", job), ("state", "!=", "DEAD")]
+    if class_name is not None:
+        filters.append(("class_name", "=", class_name))
     actors: list[ActorState] = list_actors(
-        filters=[("job_id", "=", job), ("state", "!=", "DEAD")],
-        limit=_MANY,
-        detail=True,
-        raise_on_missing_output=False,
+        filters=filters, limit=_MANY, detail=True, raise_on_missing_output=False
     )
     return actors
