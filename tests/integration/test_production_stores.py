@@ -11,6 +11,7 @@ from mlflow.tracking import MlflowClient
 from PIL import Image
 
 from pipeline.cli import app
+from tests.digits_job import JOB
 from tests.production_servers import (
     TrackingServer,
     create_database,
@@ -21,22 +22,6 @@ from tests.production_servers import (
 )
 
 pytestmark = pytest.mark.skipif(why_no_postgres() is not None, reason=str(why_no_postgres()))
-
-JOB = {
-    "data": {
-        "train": "builtin:digits",
-        "validation_fraction": 0.2,
-        "image_size": 8,
-        "crop": "none",
-        "flip_probability": 0.0,
-    },
-    "backbone": {
-        "name": "resnet18",
-        "small_images": True,
-        "kwargs": {"layers": [3, 3, 1, 1], "channels": [8, 8, 8, 8]},
-    },
-    "training": {"epochs": 6, "batch_size": 64, "workers": 1},
-}
 SEARCH = {"space": "resnet", "trials": 2, "epochs": 2}
 
 
