@@ -7,7 +7,7 @@ import ray
 from ray.util import placement_group, placement_group_table
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from cluster.leftovers import cleaners, end_cleaners, idle_groups, leftovers_removed
+from cluster.leftovers import idle_groups, leftover_groups_removed
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -33,13 +33,13 @@ def test_a_group_without_an_actor_gives_its_cpus_back_and_one_in_use_stays():
     worker = Worker.options(scheduling_strategy=PlacementGroupSchedulingStrategy(used)).remote()
     assert ray.get(worker.ready.remote())
     assert idle_groups() == {left_over.id.hex()}
-    with leftovers_removed(interval_s=0.5):
+    with leftover_groups_removed(interval_s=0.5):
         deadline_s = time.monotonic() + 30
         while state(left_over) != "REMOVED" and time.monotonic() < deadline_s:
             time.sleep(0.2)
     assert (state(left_over), state(used)) == ("REMOVED", "CREATED")
     ray.kill(worker)
-    with leftovers_removed(interval_s=0.5):
+    with leftover_groups_removed(interval_s=0.5):
         deadline_s = time.monotonic() + 30
         while state(used) != "REMOVED" and time.monotonic() < deadline_s:
             time.sleep(0.2)
@@ -48,35 +48,7 @@ def test_a_group_without_an_actor_gives_its_cpus_back_and_one_in_use_stays():
 
 def test_a_group_is_not_removed_at_the_first_look():
     group = make_group()
-    with leftovers_removed(interval_s=60):
+    with leftover_groups_removed(interval_s=60):
         assert group.id.hex() in idle_groups()
     assert state(group) == "CREATED"
     ray.util.remove_placement_group(group)
-
-
-@ray.remote(num_cpus=0)
-class PlacementGroupCleaner:
-    """What Ray Train's actor is to the State API."""
-
-    def ready(self):
-        return True
-
-
-@ray.remote(num_cpus=0)
-class TrainController:
-    def ready(self):
-        return True
-
-
-def test_a_cleaner_ends_once_no_training_is_left():
-    cleaner = PlacementGroupCleaner.options(lifetime="detached").remote()
-    controller = TrainController.remote()
-    assert ray.get([cleaner.ready.remote(), controller.ready.remote()])
-    end_cleaners(patience_s=0)
-    assert ray.get(cleaner.ready.remote())
-    ray.kill(controller)
-    with leftovers_removed(interval_s=60):
-        pass
-    with pytest.raises(ray.exceptions.RayActorError, match="died"):
-        ray.get(cleaner.ready.remote())
-    assert cleaners() == []

@@ -17,7 +17,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from cluster.leftovers import leftovers_removed
+from cluster.leftovers import leftover_groups_removed
 from cluster.runtime import capacity, growth
 from pipeline.config import Job
 from pipeline.data.cache import cache_folder
@@ -322,7 +322,7 @@ def run_trials(
             verbose=0,
         ),
     )
-    with leftovers_removed():
+    with leftover_groups_removed():
         tuner.fit()
 
 

@@ -34,8 +34,12 @@ def groups_in_use():
 
 
 def living_actors():
-    # Ray Train keeps one actor for what the State API shows of it.
-    filters = [("state", "!=", "DEAD"), ("class_name", "!=", "TrainStateActor")]
+    # Ray Train keeps one actor a cluster for what the State API shows of it, and one that asks for nodes.
+    filters = [
+        ("state", "!=", "DEAD"),
+        ("class_name", "!=", "TrainStateActor"),
+        ("class_name", "!=", "_AutoscalingCoordinatorActor"),
+    ]
     return [(actor.actor_id, actor.class_name) for actor in list_actors(filters=filters, limit=1000)]
 
 
