@@ -15,7 +15,8 @@ FOLDER = ROOT / "cluster"
 FIXTURES = Path(__file__).parent
 
 KUBERAY = sorted(FOLDER.glob("kuberay/*.yaml"))
-RAY_UP = sorted(FOLDER.glob("cloud/*.yaml"))
+CLOUD = sorted(FOLDER.glob("cloud/*.yaml"))
+RAY_UP = [*CLOUD, FOLDER / "local.yaml"]
 SHELL = [FOLDER / "static/ray_node.sh", FOLDER / "slurm/skipline.sbatch"]
 DOCKERFILE = FOLDER / "image/Dockerfile"
 DEFINITIONS = [*KUBERAY, *RAY_UP, *SHELL, DOCKERFILE]

@@ -17,6 +17,7 @@ from packaging.version import Version
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from tests.cluster.definitions import (
+    CLOUD,
     DEFINITIONS,
     DOCKERFILE,
     KUBERAY,
@@ -72,7 +73,7 @@ def test_variables_that_are_secret_come_by_reference(path):
     assert [one for one in variables if re.search("TOKEN|PASSWORD|SECRET|KEY", one["name"])] == []
 
 
-@pytest.mark.parametrize("path", [*KUBERAY, *RAY_UP, DOCKERFILE], ids=named)
+@pytest.mark.parametrize("path", [*KUBERAY, *CLOUD, DOCKERFILE], ids=named)
 def test_ray_has_one_version_that_the_project_allows_and_tests(path):
     (said,) = ray_versions(path)
     allowed = next(one for one in map(Requirement, PROJECT["dependencies"]) if one.name == "ray")
@@ -192,7 +193,7 @@ def test_pods_of_ray_have_shared_memory_and_time_to_end(path):
         assert {"readinessProbe", "livenessProbe"} <= pod["containers"][0].keys()
 
 
-@pytest.mark.parametrize("path", [*KUBERAY, *RAY_UP], ids=named)
+@pytest.mark.parametrize("path", [*KUBERAY, *CLOUD], ids=named)
 def test_training_waits_for_nodes_that_have_to_be_started(path):
     assert re.search(r'RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S(=|, value: ")900\b', path.read_text())
 
@@ -215,7 +216,7 @@ def test_ray_accepts_what_ray_up_reads(path):
 )
 def test_what_ray_up_does_not_know_is_refused(change, problem):
     with pytest.raises(ValidationError, match=problem):
-        validate_config(prepare_config({**load(RAY_UP[0]), **change}))
+        validate_config(prepare_config({**load(CLOUD[0]), **change}))
 
 
 @pytest.fixture(scope="module")
@@ -233,15 +234,15 @@ def aws_problems():
 
 @pytest.mark.parametrize("kind", ["head", "gpu"])
 def test_aws_knows_what_is_said_of_a_machine(aws_problems, kind):
-    assert aws_problems(load(RAY_UP[0])["available_node_types"][kind]["node_config"]) == ""
+    assert aws_problems(load(CLOUD[0])["available_node_types"][kind]["node_config"]) == ""
 
 
 def test_what_aws_does_not_know_is_found(aws_problems):
-    machine = load(RAY_UP[0])["available_node_types"]["gpu"]["node_config"]
+    machine = load(CLOUD[0])["available_node_types"]["gpu"]["node_config"]
     assert 'Unknown parameter in input: "SpotPrice"' in aws_problems({**machine, "SpotPrice": "1"})
 
 
-@pytest.mark.parametrize("path", RAY_UP, ids=named)
+@pytest.mark.parametrize("path", CLOUD, ids=named)
 def test_machines_of_ray_up_are_private_and_only_workers_are_spot(path):
     config = load(path)
     head, worker = (config["available_node_types"][name] for name in ("head", "gpu"))

@@ -7,7 +7,7 @@ import pytest
 from cluster.growth import GROWS_TO, promised_nodes
 from cluster.runtime import Capacity, growth
 from pipeline.errors import RequestError
-from tests.cluster.definitions import KUBERAY, RAY_UP, cluster_spec, load, named
+from tests.cluster.definitions import CLOUD, KUBERAY, cluster_spec, load, named
 
 
 @pytest.mark.parametrize("num_nodes", [0, 1, 4])
@@ -36,7 +36,7 @@ def test_kuberay_says_what_its_workers_are(path):
     assert {"name": GROWS_TO, "value": said} in head["template"]["spec"]["containers"][0]["env"]
 
 
-@pytest.mark.parametrize("path", RAY_UP, ids=named)
+@pytest.mark.parametrize("path", CLOUD, ids=named)
 def test_ray_up_says_what_its_workers_are(path):
     config = load(path)
     worker = config["available_node_types"]["gpu"]
