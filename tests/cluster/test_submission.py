@@ -16,6 +16,9 @@ from tests.digits_job import JOB
 
 pytestmark = pytest.mark.ray
 
+EPOCHS = 30
+"""Of a job that is still at work when it is asked to stop."""
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -80,9 +83,9 @@ def submissions(skipline, name):
 
 
 def test_a_job_is_left_alone_stopped_and_gone_on_with(skipline, folder):
-    write_job(folder, "digits")
+    write_job(folder, "digits", training={**JOB["training"], "epochs": EPOCHS})
     waiting = skipline("submit", "job.yaml", "--wait", "--label", "team=vision")
-    printed = read_until(waiting, "epoch 1/6")
+    printed = read_until(waiting, f"epoch 1/{EPOCHS}")
     assert "sending 1 files" in printed
     assert "digits-1: PENDING" in printed or "digits-1: RUNNING" in printed
     waiting.send_signal(signal.SIGINT)
@@ -103,7 +106,7 @@ def test_a_job_is_left_alone_stopped_and_gone_on_with(skipline, folder):
 
     code, printed = ended(skipline("submit", "job.yaml", "--wait"))
     assert code == 0, printed
-    assert "epoch 1/6" not in printed.partition("digits-2")[2]
+    assert f"epoch 1/{EPOCHS}" not in printed.partition("digits-2")[2]
     assert "registered models:/digits/1" in printed
     assert submissions(skipline, "digits")["digits-2"]["exit_code"] == 0
 
@@ -111,7 +114,7 @@ def test_a_job_is_left_alone_stopped_and_gone_on_with(skipline, folder):
     (run,) = client.search_runs([experiment])
     assert (run.info.run_id, run.info.status) == (version.run_id, "FINISHED")
     history = client.get_metric_history(version.run_id, "full/top1")
-    assert [metric.step for metric in history] == [1, 2, 3, 4, 5, 6]
+    assert [metric.step for metric in history] == list(range(1, EPOCHS + 1))
 
 
 def test_waiting_ends_with_the_exit_code_of_the_job(skipline, folder):
