@@ -19,7 +19,12 @@ from tests.networks.training import as_after_some_training
 
 @pytest.fixture(
     scope="module",
-    params=[description for descriptions in INSTANCES.values() for description in descriptions],
+    # The first of each family stands for it; the others take as long again.
+    params=[
+        pytest.param(description, marks=[pytest.mark.slow] if number else [])
+        for descriptions in INSTANCES.values()
+        for number, description in enumerate(descriptions)
+    ],
     ids=lambda description: description.backbone,
 )
 def description(request):
