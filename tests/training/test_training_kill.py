@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-pytestmark = pytest.mark.ray
+# A run that is killed and goes on is among the tests of every commit, too: test_job.py, test_ray_training.py.
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 SCRIPT = Path(__file__).with_name("training_under_test.py")
 DEADLINE_S = 240
@@ -67,7 +68,7 @@ def last_optimizer(folder):
     return load_file(folder / "run" / "checkpoint_0003" / "optimizer.safetensors")
 
 
-@pytest.fixture(scope="module", params=[pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.fixture(scope="module", params=[1, 2])
 def runs(request, tmp_path_factory):
     """An uninterrupted run, one that was killed in its second epoch, and what was stored at the kill."""
     folder = tmp_path_factory.mktemp("kill")
