@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-# A run that is killed and goes on is among the tests of every commit, too: test_job.py, test_ray_training.py.
+# That a killed run goes on is seen with every commit by tests/integration/test_job.py.
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 SCRIPT = Path(__file__).with_name("training_under_test.py")
