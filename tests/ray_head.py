@@ -63,9 +63,11 @@ def running_head(*, num_cpus: int) -> Iterator[Head]:
             time.sleep(0.5)
         yield Head(url, f"127.0.0.1:{port}", token, client)
     finally:
-        # Asked to end, it would drain for half a minute.
-        subprocess.run(["pkill", "-KILL", "--session", str(process.pid)], check=False)
+        # Asked to end, it would drain for half a minute; one that is still there would confuse the next.
+        subprocess.run(["pkill", "-KILL", "--full", str(folder)], check=False)
         process.wait()
+        while subprocess.run(["pgrep", "--full", str(folder)], check=False, capture_output=True).stdout:
+            time.sleep(0.1)
         shutil.rmtree(folder, ignore_errors=True)
 
 
