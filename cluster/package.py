@@ -14,9 +14,6 @@ IGNORE_FILES = (".gitignore", ".rayignore")
 
 ALWAYS_LEFT_OUT = GitIgnoreSpec.from_lines([".git/", "__pycache__/", ".venv/"])
 
-MAX_BYTES = 100 * 2**20
-"""Chosen: Ray keeps packages in the memory of the head node, and refuses 512 MiB."""
-
 _NUM_NAMED = 5
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same files make the same archive, which Ray then uploads once
 

@@ -26,8 +26,6 @@ from pipeline.errors import RequestError, SkiplineError
 
 from .runtime import Capacity
 
-DEFAULT_ADDRESS = "http://127.0.0.1:8265"
-
 NAME_KEY = "skipline.job"
 """Of the metadata of a submission."""
 
@@ -57,12 +55,10 @@ class Demand:
 
     Attributes:
         cpus: Cores; 0 lets it run on a head node that offers none.
-        memory_bytes: Of main memory; 0 reserves none.
         labels: Of the node, each of which must be as given.
     """
 
     cpus: float = 0
-    memory_bytes: int = 0
     labels: Mapping[str, str] | None = None
 
 
@@ -202,7 +198,6 @@ class Cluster:
                 },
                 metadata={**labels, NAME_KEY: job},
                 entrypoint_num_cpus=demand.cpus,
-                entrypoint_memory=demand.memory_bytes,
                 entrypoint_label_selector=dict(demand.labels or {}) or None,
             )
         return self.latest(submission_id)
@@ -291,7 +286,7 @@ def _require_listener(address: str) -> None:
     if place.scheme not in ("http", "https") or place.hostname is None:
         raise RequestError(
             f"a cluster is reached by the HTTP address of its dashboard, got {address!r}; give for example "
-            f"--address {DEFAULT_ADDRESS}"
+            "--address http://127.0.0.1:8265"
         )
     port = place.port or (443 if place.scheme == "https" else 80)
     try:

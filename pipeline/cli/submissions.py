@@ -71,7 +71,6 @@ def submit(
         bool, typer.Option("--autoscaled", help="The cluster adds nodes: send also what has no room yet")
     ] = False,
     driver_cpus: Annotated[float, typer.Option(min=0, help="Cores to reserve for the command itself")] = 0,
-    driver_memory_mib: Annotated[int, typer.Option(min=0, help="Memory to reserve for it")] = 0,
 ) -> None:
     """Run a job on a Ray cluster; one that was submitted before goes on where it was.
 
@@ -82,7 +81,7 @@ def submit(
         with quiet(Path(os.devnull)) as console, waiting(console, "checking the job"):
             from cluster.submission import Cluster, Demand
 
-            demand = Demand(driver_cpus, driver_memory_mib * 2**20, _pairs("--on", node_labels))
+            demand = Demand(driver_cpus, _pairs("--on", node_labels))
             tags = _pairs("--label", labels)
             cluster = Cluster(address)
             name, package, environment = _checked(

@@ -31,6 +31,16 @@ def judge_clock(date: str | None, *, start_s: float, end_s: float, whose: str) -
     theirs_s = parsedate_to_datetime(date).timestamp()
     # Theirs is cut to a second, and was taken at some time between question and answer.
     skew_s = max(start_s - (theirs_s + 1), theirs_s - end_s, 0.0)
+    return judge_skew(skew_s, whose=whose)
+
+
+def judge_skew(skew_s: float, *, whose: str) -> str:
+    """Return how far two clocks are apart, as `judge_clock` does.
+
+    Args:
+        skew_s: Between this machine's clock and another.
+        whose: Clock it is.
+    """
     seen = f"{skew_s:.0f} s between this machine's clock and that of {whose}"
     fix = "set both clocks by NTP, such as `timedatectl set-ntp true`"
     if skew_s >= REFUSED_SKEW_S:

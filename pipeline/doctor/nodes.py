@@ -15,7 +15,7 @@ from cluster.runtime import is_embedded
 from pipeline.config import S3Config
 from pipeline.data.sources import check_location
 
-from .clock import REFUSED_SKEW_S, WARNED_SKEW_S
+from .clock import judge_skew
 from .findings import Doubt, NotNeededError, Problem
 from .software import SHOWN, version_of
 from .storage import storage_works
@@ -82,10 +82,7 @@ def look_around(needs: Needs) -> Node:
     data_problems = [problem for place in needs.data for problem in check_location(place, needs.s3)]
     return Node(
         name=socket.gethostname(),
-        versions={
-            "Python": platform.python_version(),
-            **{name: version_of(name) or "none" for name in SHOWN},
-        },
+        versions=_versions(),
         time_s=time.time(),
         disk_bytes=shutil.disk_usage(tempfile.gettempdir()).free,
         shared_bytes=shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.exists() else 0,
@@ -93,6 +90,10 @@ def look_around(needs: Needs) -> Node:
         data_problems=tuple(data_problems),
         storage_problem=_storage_problem(needs),
     )
+
+
+def _versions() -> dict[str, str]:
+    return {"Python": platform.python_version(), **{name: version_of(name) or "none" for name in SHOWN}}
 
 
 def _storage_problem(needs: Needs) -> str:
@@ -126,7 +127,7 @@ class Nodes:
 
     def versions(self) -> str:
         """Compare what is installed."""
-        ours = look_around(Needs((), self._needs.storage, self._needs.s3)).versions
+        ours = _versions()
         found = [
             f"{node.name} has {name} {node.versions[name]} (here {version})"
             for node in self.seen
@@ -142,13 +143,7 @@ class Nodes:
     def clocks(self) -> str:
         """Compare clocks."""
         worst = max(self.seen, key=lambda node: node.skew_s)
-        seen = f"{worst.skew_s:.0f} s at most between this machine's clock and that of a node ({worst.name})"
-        fix = "set all clocks by NTP, such as `timedatectl set-ntp true`"
-        if worst.skew_s >= REFUSED_SKEW_S:
-            raise Problem(f"{seen}; S3 refuses requests from {REFUSED_SKEW_S} s on", fix)
-        if worst.skew_s >= WARNED_SKEW_S:
-            raise Doubt(seen, fix)
-        return seen
+        return judge_skew(worst.skew_s, whose=f"node {worst.name}, the furthest")
 
     def data(self) -> str:
         """Return whether workers can read the images."""

@@ -17,7 +17,7 @@ that take longer than planned."""
 MAX_UTILISATION = 0.75
 """Share of the time that batches may take at a profile before a shallower one is chosen. Chosen: without it
 the deepest would run until the queue is long, the shallowest until it is gone, and again; and requests that
-come at random wait long for a model that is always busy (with 0.9, p95 rose above the target, measured)."""
+come at random wait long for a model that is nearly always busy."""
 
 
 @dataclass(frozen=True)
