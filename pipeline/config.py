@@ -141,6 +141,18 @@ class RegistryConfig(Section):
     gate: GateConfig = Field(GateConfig(), description="what a version must reach to become the champion")
 
 
+class LimitsConfig(Section):
+    """What a job may take of a cluster that it shares with others."""
+
+    max_workers: Count | None = Field(None, description="training processes at a time, over all trials")
+    max_gpus: Count | None = Field(None, description="GPUs at a time, over all trials")
+
+    def most_workers(self, training: TrainingConfig) -> int | None:
+        """Return how many workers may run at a time; None for as many as there is room for."""
+        gpus = self.max_gpus if training.use_gpu else None
+        return min((limit for limit in (self.max_workers, gpus) if limit is not None), default=None)
+
+
 class Job(Section):
     """A whole job file."""
 
@@ -170,6 +182,19 @@ class Job(Section):
         description="folder or s3://BUCKET/PREFIX of checkpoints and results; a folder has MLflow, too",
     )
     s3: S3Config = Field(S3Config(), description="how s3:// locations are reached")
+    limits: LimitsConfig = Field(LimitsConfig(), description="what the job may take of a shared cluster")
+
+    @field_validator("limits")
+    @classmethod
+    def _limits_let_it_train(cls, value: LimitsConfig, info: ValidationInfo) -> LimitsConfig:
+        training: TrainingConfig | None = info.data.get("training")
+        most = value.most_workers(training) if training else None
+        if training and most is not None and most < training.workers:
+            raise ValueError(
+                f"max_workers and max_gpus must let one training run, got {most} for training.workers "
+                f"{training.workers}; raise the limit or lower training.workers"
+            )
+        return value
 
     @field_validator("storage")
     @classmethod
@@ -200,8 +225,14 @@ class Job(Section):
         return value
 
     def settings(self) -> dict[str, Any]:
-        """Return what decides the result, as plain data: neither places nor how stores are reached."""
-        return self.model_dump(mode="json", exclude={"storage", "s3", "registry", "name"})
+        """Return what decides the result, as plain data: neither places nor how a run keeps going."""
+        return self.model_dump(
+            mode="json",
+            exclude={
+                **dict.fromkeys(("storage", "s3", "registry", "name", "limits"), True),
+                "training": {"min_workers", "checkpoint_minutes"},
+            },
+        )
 
     def key(self) -> str:
         """Return the identity of the job: the same name and settings are the same job."""

@@ -80,15 +80,17 @@ def design_problems(job: Job, *, stand_ins: Collection[str] = ()) -> list[str]:
 def placement_problems(job: Job, room: Capacity) -> list[str]:
     """Return why the workers of a job can never run at the same time on a cluster, if so."""
     training = job.training
+    # A trial has all of its workers.
+    needed = training.fewest_workers if job.search is None else training.workers
     gpus = 1 if training.use_gpu else 0
     places = room.places(cpus=training.cpus_per_worker, gpus=gpus)
-    if training.workers <= places:
+    if needed <= places:
         return []
     size = f"{training.cpus_per_worker} CPUs and {gpus} GPUs"
     return [
-        f"training.workers must fit on the cluster at the same time, got {training.workers} workers of "
-        f"{size} each, which needs {training.workers * training.cpus_per_worker} CPUs and "
-        f"{training.workers * gpus} GPUs; there is {room}, room for {places}; lower training.workers or "
+        f"training.workers must fit on the cluster at the same time, got {needed} workers of "
+        f"{size} each, which needs {needed * training.cpus_per_worker} CPUs and "
+        f"{needed * gpus} GPUs; there is {room}, room for {places}; lower training.workers or "
         "training.cpus_per_worker, or set RAY_ADDRESS to a larger cluster"
     ]
 

@@ -27,6 +27,10 @@ class TrainingConfig(Section):
         1, description="parts that a batch is computed in, one after the other, to save memory"
     )
     workers: Count = Field(1, description="training processes; each holds a whole copy of the network")
+    min_workers: Count | None = Field(
+        None,
+        description="elastic: go on with as few where machines are lost, and take in new ones; not in trials",
+    )
     cpus_per_worker: Count = Field(1, description="CPUs a worker: they compute, or with use_gpu load images")
     use_gpu: bool = Field(False, description="one GPU a worker (nccl); without it CPU (gloo)")
     optimizer: str = Field("sgd", description="timm's name of it: sgd (Nesterov's), adamw, lamb, lion, muon")
@@ -78,6 +82,9 @@ class TrainingConfig(Section):
     best_by: Literal["score", "full/top1", "base/top1", "full/loss", "base/loss"] = Field(
         "score", description="validation metric of the best checkpoint; score: that of the search's objective"
     )
+    checkpoint_minutes: Positive | None = Field(
+        None, description="longest time between two checkpoints; without it one an epoch"
+    )
     deterministic: bool = Field(
         False, description="same weights bit for bit in every run on the same machine; slower on a GPU"
     )
@@ -86,6 +93,11 @@ class TrainingConfig(Section):
     def micro_batch_size(self) -> int:
         """Images that all workers together compute at a time."""
         return self.batch_size // self.accumulation_steps
+
+    @property
+    def fewest_workers(self) -> int:
+        """Workers without which no training runs."""
+        return self.workers if self.min_workers is None else self.min_workers
 
     @property
     def best_is(self) -> Literal["max", "min"]:
@@ -109,6 +121,11 @@ class TrainingConfig(Section):
             raise ValueError(
                 "batch_size must be a multiple of workers times accumulation_steps, got "
                 f"{self.batch_size} and {parts}; write {self.batch_size // parts * parts or parts}"
+            )
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(
+                f"min_workers <= workers must hold, got {self.min_workers} and {self.workers}; workers is "
+                "their number where none is missing"
             )
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs < epochs must hold, got {self.warmup_epochs} and {self.epochs}")

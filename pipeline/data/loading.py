@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from pipeline.config import S3Config
 from pipeline.data.data_plan import DataPlan
 from pipeline.data.random_state import kept_random_state, mix_seed, seed_transforms
-from pipeline.data.sampling import GlobalBatchSampler, SampleKey, check_batches
+from pipeline.data.sampling import GlobalBatchSampler, SampleKey, batch_shares, check_batches
 from pipeline.data.sources import ImageSource, open_source
 from pipeline.data.sources.decoded import keep_decoded
 from pipeline.data.sources.fingerprints import has_same_layout
@@ -153,22 +153,24 @@ def train_loader(
     seed: int,
     num_loader_workers: int,
     repeats: int = 1,
+    grain: int = 1,
 ) -> DataLoader[Sample]:
     """Return the loader of one worker's training images; call `set_epoch` on it before every epoch.
 
     Args:
         plan: Which images train.
         transform: From `train_transform`.
-        batch_size: Images of all workers in one step; a multiple of `world_size`.
+        batch_size: Images of all workers in one step, at least `grain` for each.
         rank: This worker, from 0.
         world_size: Number of workers.
         seed: Orders and augments the images; the same for all workers.
         num_loader_workers: Processes that decode for this worker; 0 decodes in the worker itself.
         repeats: How often an image appears in an epoch in which it appears; 1 where data is streamed.
+        grain: A worker's share of a batch is a multiple of this.
 
     Returns:
-        A loader of images, float32 of shape (batch_size / world_size, 3, H, W), and labels, int64 of shape
-        (batch_size / world_size,).
+        A loader of images, float32 of shape (B, 3, H, W), and labels, int64 of shape (B,), where B is the
+        worker's share, see `batch_shares`.
 
     Raises:
         ValueError: As `GlobalBatchSampler`.
@@ -193,6 +195,7 @@ def train_loader(
         world_size=world_size,
         seed=seed,
         repeats=repeats,
+        grain=grain,
     )
     return DataLoader(dataset, batch_sampler=sampler, **_loader_settings(dataset, num_loader_workers))
 
@@ -206,6 +209,7 @@ def _train_sampler(
     world_size: int,
     seed: int,
     repeats: int,
+    grain: int,
 ) -> GlobalBatchSampler | ShardSampler:
     """Return what chooses one worker's images: out of all, or out of the shards of its part."""
     num_images = len(plan.train_rows)
@@ -217,14 +221,14 @@ def _train_sampler(
             world_size=world_size,
             seed=seed,
             repeats=repeats,
+            grain=grain,
         )
-    check_batches(num_images, batch_size=batch_size, world_size=world_size)
+    check_batches(num_images, batch_size=batch_size, world_size=world_size, grain=grain)
     return ShardSampler(
         source.shards,
         source.shard_of(plan.train_rows),
-        batch_size=batch_size // world_size,
+        batch_sizes=batch_shares(batch_size, world_size=world_size, grain=grain),
         rank=rank,
-        world_size=world_size,
         seed=seed,
     )
 
@@ -277,18 +281,17 @@ def validation_loader(
         sampler = ShardSampler(
             source.shards,
             source.shard_of(plan.validation_rows),
-            batch_size=batch_size,
+            batch_sizes=[batch_size] * world_size,
             rank=rank,
-            world_size=world_size,
             seed=None,
         )
         return DataLoader(dataset, batch_sampler=sampler, **settings)
     return DataLoader(dataset, batch_size=batch_size, **settings)
 
 
-def set_epoch(loader: DataLoader[Sample], epoch: int) -> None:
-    """Choose the epoch, from 0, that a training loader yields next."""
-    cast(GlobalBatchSampler | ShardSampler, loader.batch_sampler).set_epoch(epoch)
+def set_epoch(loader: DataLoader[Sample], epoch: int, *, first_step: int = 0) -> None:
+    """Choose the epoch, from 0, that a training loader yields next, and the step that it begins with."""
+    cast(GlobalBatchSampler | ShardSampler, loader.batch_sampler).set_epoch(epoch, first_step=first_step)
 
 
 def _loader_settings(dataset: ImageDataset, num_loader_workers: int) -> dict[str, Any]:

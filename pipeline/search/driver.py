@@ -327,11 +327,15 @@ def run_trials(
 
 
 def max_concurrent_trials(job: Job) -> int:
-    """Return how many trials the cluster holds at the same time, now or once it has grown; at least one."""
+    """Return how many trials the cluster holds at the same time, now or once it has grown, within the limits.
+
+    At least one.
+    """
     recipe = job.training
     cpus, gpus = recipe.cpus_per_worker, int(recipe.use_gpu)
     places = max(room.places(cpus=cpus, gpus=gpus) for room in (capacity(), growth()))
-    return max(1, places // recipe.workers)
+    limit = job.limits.most_workers(recipe)
+    return max(1, (places if limit is None else min(places, limit)) // recipe.workers)
 
 
 def collect(records: Iterable[TrialRecord], search: SearchConfig) -> list[TrialResult]:

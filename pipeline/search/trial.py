@@ -15,11 +15,11 @@ from pipeline.config import Job
 from pipeline.networks.cost import BlockLatencies
 from pipeline.search_config import SearchConfig
 from pipeline.storage import StoragePath
-from pipeline.training.checkpoint import History, read_stored_history
+from pipeline.training.checkpoint import History, ends_epoch, read_stored_history
 from pipeline.training.divergence import Divergence
 from pipeline.training.initial_weights import GivenWeights
 from pipeline.training.plan import NOTHING_GIVEN, plan_training
-from pipeline.training.trainer import build_trainer, read_epochs
+from pipeline.training.trainer import fit, read_epochs
 from pipeline.training.worker import SCORE
 
 from .record import RecordStore, TrialRecord, history_to_json
@@ -113,13 +113,9 @@ def train(record: TrialRecord, setup: TrialSetup) -> tuple[History, Divergence |
     plan = plan_training(
         job, setup.data, weights=setup.weights, latencies=setup.latencies, validates_all_profiles=True
     )
-    trainer = build_trainer(
-        plan,
-        name=run_name(record.trial_id),
-        storage=setup.runs,
-        callbacks=[ReportHistoryCallback()],
+    result = fit(
+        plan, name=run_name(record.trial_id), storage=setup.runs, callbacks=[ReportHistoryCallback()]
     )
-    result = trainer.fit()
     return read_epochs(result), result.return_value
 
 
@@ -143,11 +139,11 @@ class ReportHistoryCallback(TuneReportCallback):  # type: ignore[misc]
     def after_report(
         self,
         run_context: Any,  # noqa: ANN401
-        metrics: list[dict[str, Any]],  # noqa: ARG002
+        metrics: list[dict[str, Any]],
         checkpoint: Checkpoint | None,
     ) -> None:
         """Turn a report of the workers into one to Tune; called in the controller of the run."""
-        if checkpoint is None:
+        if checkpoint is None or not ends_epoch(metrics[0]):
             return
         history = read_stored_history(StoragePath(checkpoint.filesystem, checkpoint.path))
         super().after_report(run_context, [tune_result(history)], None)

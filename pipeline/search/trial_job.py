@@ -29,7 +29,14 @@ def trial_job(job: Job, search: SearchConfig, values: Mapping[str, Any], *, seed
     """
     full = job.override({**values, "seed": seed})
     image_size = full.data.image_size if search.image_size is None else search.image_size
-    return full.override({**shortened(full.training, search.epochs), "data.image_size": image_size})
+    return full.override(
+        {
+            **shortened(full.training, search.epochs),
+            "data.image_size": image_size,
+            # Trials share the cluster; each has its place or waits for it.
+            "training.min_workers": None,
+        }
+    )
 
 
 def shortened(recipe: TrainingConfig, epochs: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a checkpoint holds: the whole state of a training at the end of an epoch, in format 2.
+"""What a checkpoint holds: the whole state of a training at the end of an epoch or within one, in format 2.
 
 A folder with the weights and, where there is one, their moving average in safetensors, the optimiser's
 tensors likewise, the history as JSON, and a manifest that is written last (see `manifest`). Nothing needs
@@ -6,10 +6,11 @@ unpickling.
 
 What is not stored follows from what is. The learning rate is a function of the number of the update. Order,
 augmentation and every other draw of an epoch follow from seed, epoch and rank, because each epoch seeds all
-random sources anew; a checkpoint is written at the end of an epoch, so it needs no random state.
+random sources anew, and so does a checkpoint that is written within one. None needs a random state.
 """
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ from .plain_state import pack, unpack
 
 WEIGHTS, AVERAGE, OPTIMIZER = "model.safetensors", "ema.safetensors", "optimizer.safetensors"
 HISTORY = "history.json"
+UPDATES = "updates"
+"""Metric of a checkpoint within an epoch alone."""
 USES_EMA = "uses_ema"
 """Metric of an epoch with a moving average: 1 where that is better than the weights themselves, else 0."""
 
@@ -67,6 +70,42 @@ History = tuple[EpochReport, ...]
 
 
 @dataclass(frozen=True)
+class Reached:
+    """How far a training is.
+
+    Attributes:
+        history: Epochs that ended.
+        updates: Updates of the next epoch that are done; 0 at the end of an epoch.
+        loss_sum: The sum of their losses, the mean over all workers.
+    """
+
+    history: History = ()
+    updates: int = 0
+    loss_sum: float = 0.0
+
+    def with_epoch(self, metrics: dict[str, float]) -> "Reached":
+        """Return this with one more epoch, which ends now."""
+        report = EpochReport(len(self.history) + 1, metrics, now_ms())
+        return Reached((*self.history, report))
+
+    def to_metrics(self) -> dict[str, float]:
+        """Return what Ray Train is told: the epoch that ended, or how far the next one is."""
+        if not self.updates:
+            return self.history[-1].to_metrics()
+        return {"epoch": len(self.history), "timestamp_ms": now_ms(), UPDATES: self.updates}
+
+
+def ends_epoch(metrics: Mapping[str, float]) -> bool:
+    """Return whether these metrics, as Ray Train carries them, are those of an epoch that ended."""
+    return UPDATES not in metrics
+
+
+def now_ms() -> int:
+    """Return the Unix time."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True)
 class TrainingState:
     """The parts of a training that have state.
 
@@ -88,7 +127,7 @@ class TrainingState:
         return {"kind": type(self.optimizer).__name__, "groups": sizes}
 
 
-def save_checkpoint(folder: Path, state: TrainingState, history: History) -> None:
+def save_checkpoint(folder: Path, state: TrainingState, reached: Reached) -> None:
     """Write a checkpoint.
 
     All tensors are on disk when it returns, so training may go on while the folder is copied elsewhere.
@@ -96,7 +135,7 @@ def save_checkpoint(folder: Path, state: TrainingState, history: History) -> Non
     Args:
         folder: Exists, is empty.
         state: What to store.
-        history: All epochs so far.
+        reached: How far the training is.
 
     Raises:
         TypeError: If the optimiser's state holds what is neither a tensor nor plain data.
@@ -107,17 +146,19 @@ def save_checkpoint(folder: Path, state: TrainingState, history: History) -> Non
     _save_tensors(folder / OPTIMIZER, tensors)
     if state.ema is not None:
         _save_tensors(folder / AVERAGE, state.ema.state_dict())
-    (folder / HISTORY).write_text(json.dumps([asdict(report) for report in history]))
+    (folder / HISTORY).write_text(json.dumps([asdict(report) for report in reached.history]))
     Manifest(
         network=describe(state.network),
-        epoch=len(history),
+        epoch=len(reached.history),
+        updates=reached.updates,
+        loss_sum=reached.loss_sum,
         files={path.name: FileRecord.of(path) for path in sorted(folder.iterdir())},
         optimizer=optimizer,
         scaler=None if state.scaler is None else pack(state.scaler.state_dict(), {}),
     ).save(folder)
 
 
-def load_checkpoint(folder: Path, state: TrainingState) -> History:
+def load_checkpoint(folder: Path, state: TrainingState) -> Reached:
     """Restore all parts of a training; nothing of them changes where the checkpoint is refused.
 
     Args:
@@ -125,7 +166,7 @@ def load_checkpoint(folder: Path, state: TrainingState) -> History:
         state: The parts to restore, wherever their tensors lie.
 
     Returns:
-        The epochs that led to it.
+        How far the training was.
 
     Raises:
         CheckpointError: If it is not whole, of another network or optimiser, or has not the same parts.
@@ -141,7 +182,7 @@ def load_checkpoint(folder: Path, state: TrainingState) -> History:
         state.ema.load_state_dict(load_file(folder / AVERAGE))
     if state.scaler is not None:
         state.scaler.load_state_dict(unpack(manifest.scaler, {}))
-    return read_history(folder)
+    return Reached(read_history(folder), manifest.updates, manifest.loss_sum)
 
 
 def load_weights(folder: Path, network: AdaptiveDepthNetwork) -> None:

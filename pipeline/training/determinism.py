@@ -23,13 +23,14 @@ def be_deterministic() -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def seed_epoch(seed: int, *, epoch: int, rank: int) -> None:
-    """Let everything that a worker draws in an epoch follow from three numbers, on every device.
+def seed_epoch(seed: int, *, epoch: int, rank: int, update: int = 0) -> None:
+    """Let everything that a worker draws from an update of an epoch on follow from numbers, on every device.
 
     So a run that goes on at an epoch draws what an uninterrupted one would, and no checkpoint holds a random
-    state. Python and NumPy are seeded for parts that draw from them, such as timm's mixup.
+    state. Where one is written within an epoch, the run that wrote it seeds anew as well. Python and NumPy
+    are seeded for parts that draw from them, such as timm's mixup.
     """
-    mixed = mix_seed(seed, epoch, rank)
+    mixed = mix_seed(seed, epoch, rank, *([update] if update else []))
     random.seed(mixed)
     np.random.seed(mixed % 2**32)
     torch.manual_seed(mixed)

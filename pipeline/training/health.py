@@ -99,7 +99,7 @@ class HealthWatch:
         while len(self._pending) > self._lag_steps:
             self._judge(self._pending.popleft())
 
-    def finish_epoch(self) -> None:
+    def settle(self) -> None:
         """Look at the steps that are still under way, and at what only one worker saw.
 
         Raises:

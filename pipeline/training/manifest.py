@@ -83,6 +83,8 @@ class Manifest:
     Attributes:
         network: Description of the network as plain data.
         epoch: Epochs that are done; the next one starts from here.
+        updates: Of the next epoch that are done; 0 at the end of an epoch.
+        loss_sum: Of these updates, the mean over all workers.
         files: All other files, by name.
         optimizer: Class, groups and plain state of the optimiser.
         scaler: Plain state of the gradient scaler; None where there is none.
@@ -94,6 +96,8 @@ class Manifest:
     files: dict[str, FileRecord]
     optimizer: dict[str, Any]
     scaler: Any = None
+    updates: int = 0
+    loss_sum: float = 0.0
     version: int = FORMAT
 
     def save(self, folder: Path) -> None:

@@ -6,14 +6,16 @@ Workers never wait for it: calls are sent without asking for their result.
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.exceptions import RayActorError
 from ray.train import UserCallback
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from .checkpoint import EpochReport
+from .checkpoint import EpochReport, ends_epoch
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +76,9 @@ def tell(board: Any, note: str) -> None:  # noqa: ANN401
 
 
 def open_board() -> Any:  # noqa: ANN401
-    """Start a board as a Ray actor; returns its handle."""
-    return ray.remote(num_cpus=0)(ProgressBoard).remote()
+    """Start a board as a Ray actor beside the driver, with which it ends; returns its handle."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(ProgressBoard).remote()
 
 
 class EpochCallback(UserCallback):  # type: ignore[misc]
@@ -95,17 +98,25 @@ class EpochCallback(UserCallback):  # type: ignore[misc]
         checkpoint: Any,  # noqa: ANN401, ARG002
     ) -> None:
         """Called in the controller of the run, after Ray has registered the checkpoint."""
-        self._board.report.remote(EpochReport.from_metrics(metrics[0]))
+        if ends_epoch(metrics[0]):
+            self._board.report.remote(EpochReport.from_metrics(metrics[0]))
 
 
 @contextmanager
 def watching(board: Any, on_progress: Callable[[Progress], None]) -> Iterator[None]:  # noqa: ANN401
-    """Call `on_progress` with the news of a board, from a thread, until the block ends."""
+    """Call `on_progress` with the news of a board, from a thread, until the block ends.
+
+    A board whose process was killed starts again; what it had not handed on yet is not shown.
+    """
     is_over = threading.Event()
+
+    def look() -> None:
+        with suppress(RayActorError):
+            on_progress(ray.get(board.take.remote()))
 
     def watch() -> None:
         while not is_over.wait(POLL_INTERVAL_S):
-            on_progress(ray.get(board.take.remote()))
+            look()
 
     thread = threading.Thread(target=watch, name="training-progress", daemon=True)
     thread.start()
@@ -114,4 +125,4 @@ def watching(board: Any, on_progress: Callable[[Progress], None]) -> Iterator[No
     finally:
         is_over.set()
         thread.join()
-        on_progress(ray.get(board.take.remote()))
+        look()

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import distributed
 
-from .checkpoint import History, load_checkpoint
+from .checkpoint import Reached, load_checkpoint
 from .manifest import CheckpointError, named
 from .progress import tell
 from .session import Session
@@ -16,8 +16,8 @@ from .uploading import Stored, clear_staging, registered, training_state
 log = logging.getLogger(__name__)
 
 
-def restore(session: Session) -> History:
-    """Restore the newest sound checkpoint of this run; returns the epochs so far.
+def restore(session: Session) -> Reached:
+    """Restore the newest sound checkpoint of this run; returns how far it is.
 
     One that is broken or foreign on any rank is refused on all of them and named to the user; then comes the
     one before it. Where none is sound, training starts over.
@@ -26,13 +26,13 @@ def restore(session: Session) -> History:
         clear_staging(session)
     candidates = newest_first(registered())
     for number, stored in enumerate(candidates, start=1):
-        history, reason = try_to_restore(session, stored)
-        if history is not None:
-            return history
+        reached, reason = try_to_restore(session, stored)
+        if reached is not None:
+            return reached
         if session.rank == 0:
             rest = "the one before it is used" if number < len(candidates) else "training starts over"
             tell(session.board, f"checkpoint refused, {rest}: {reason}")
-    return ()
+    return Reached()
 
 
 def newest_first(stored: Collection[Stored]) -> tuple[Stored, ...]:
@@ -40,18 +40,18 @@ def newest_first(stored: Collection[Stored]) -> tuple[Stored, ...]:
     return tuple(sorted(stored, key=lambda one: (one.epoch, one.timestamp_ms), reverse=True))
 
 
-def try_to_restore(session: Session, stored: Stored) -> tuple[History | None, str]:
-    """Return the history of a checkpoint that is sound on every rank, else None and why it is not used."""
-    history, reason = None, f"{stored.folder} cannot be read by another worker"
+def try_to_restore(session: Session, stored: Stored) -> tuple[Reached | None, str]:
+    """Return how far a checkpoint is that is sound on every rank, else None and why it is not used."""
+    reached, reason = None, f"{stored.folder} cannot be read by another worker"
     # Ray's own way, by which the workers of a machine share one copy of a checkpoint in an object store.
     with stored.checkpoint.as_directory() as folder:
         try:
             with named(stored.folder):
-                history = load_checkpoint(Path(folder), training_state(session))
+                reached = load_checkpoint(Path(folder), training_state(session))
         except CheckpointError as error:
             reason = str(error)
             log.warning("rank %d: %s", session.rank, reason)
-    return (history, "") if is_so_everywhere(session, is_so=history is not None) else (None, reason)
+    return (reached, "") if is_so_everywhere(session, is_so=reached is not None) else (None, reason)
 
 
 def is_so_everywhere(session: Session, *, is_so: bool) -> bool:

@@ -22,6 +22,7 @@ from pipeline.storage import StoragePath
 
 from .checkpoint import load_weights
 from .determinism import be_deterministic
+from .early import EarlyCheckpoints
 from .health import HealthWatch
 from .host_memory import keep_freed_memory
 from .initial_weights import load_initial_weights
@@ -56,6 +57,7 @@ class Session:
         board: Handle of a `ProgressBoard`, or None.
         run: Folder of the run, for its checkpoints.
         health: Looks at every step's loss and gradient.
+        early: Says when a checkpoint is due within an epoch.
     """
 
     plan: TrainingPlan
@@ -74,6 +76,7 @@ class Session:
     board: Any
     run: StoragePath
     health: HealthWatch
+    early: EarlyCheckpoints
 
 
 def open_session(plan: TrainingPlan, board: Any, run: StoragePath) -> Session:  # noqa: ANN401
@@ -120,6 +123,7 @@ def open_session(plan: TrainingPlan, board: Any, run: StoragePath) -> Session:  
             precision=plan.recipe.precision,
             undoes_overflow=plan.recipe.precision == "fp16",
         ),
+        early=EarlyCheckpoints(minutes * 60 if (minutes := plan.recipe.checkpoint_minutes) else None),
     )
 
 
@@ -213,6 +217,7 @@ def build_train_loader(plan: TrainingPlan, *, rank: int, world_size: int) -> Dat
         seed=plan.seed,
         num_loader_workers=plan.recipe.num_loader_workers,
         repeats=plan.augmentation.repeats,
+        grain=2 if plan.augmentation.mixes else 1,
     )
 
 

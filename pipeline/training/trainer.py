@@ -1,21 +1,26 @@
 """The Ray Train side of a training run: resources, storage, retries, result.
 
-A run is named; the same name in the same storage goes on from its latest checkpoint, whatever ended it.
+A run is named; the same name in the same storage goes on from its latest checkpoint, whatever ended it. Ray
+starts workers anew that died, or whose node did; what it does not start anew, the controller of a run, is
+started here.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import ray
 from ray.exceptions import RayActorError
 from ray.train import (
     CheckpointConfig,
+    ControllerError,
     FailureConfig,
     Result,
     RunConfig,
     ScalingConfig,
     TrainingFailedError,
     UserCallback,
+    WorkerGroupError,
 )
 from ray.train.torch import TorchTrainer
 
@@ -24,15 +29,21 @@ from pipeline.recipe import TrainingConfig
 from pipeline.storage import StoragePath
 
 from .best import best_checkpoint
-from .checkpoint import History, read_stored_history
+from .checkpoint import History, ends_epoch, read_stored_history
 from .divergence import Divergence
 from .plan import TrainingPlan
-from .progress import EpochCallback, Progress, open_board, watching
+from .progress import EpochCallback, Progress, open_board, tell, watching
 from .snapshot import SnapshotCallback, mend_snapshot
+from .uploading import NAME_PREFIX
 from .worker import train_loop
 
-MAX_WORKER_FAILURES = 2
-"""Restarts from the latest checkpoint after a worker died; chosen."""
+MAX_FAILURES = 2
+"""Restarts without a new checkpoint between them; chosen. One that comes further may go on for ever: its
+machines may be such as are taken away at any time."""
+MAX_START_FAILURES = 3
+"""How often Ray starts workers in vain before it is said that they wait; chosen."""
+NO_ROOM = "WorkerGroupStartupTimeoutError"
+"""Ray's class of such a failure, which has no public name."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +81,17 @@ def build_trainer(
         board: Handle of the `ProgressBoard` to report steps to, if any.
         callbacks: Ray Train callbacks, run in the controller.
     """
-    run = storage / name
+    run, recipe = storage / name, plan.recipe
     mend_snapshot(run)
     return TorchTrainer(
         train_loop,
         train_loop_config={"plan": plan, "board": board, "run": run},
         scaling_config=ScalingConfig(
-            num_workers=plan.recipe.workers,
-            use_gpu=plan.recipe.use_gpu,
-            resources_per_worker=resources_per_worker(plan.recipe),
+            num_workers=recipe.workers
+            if recipe.fewest_workers == recipe.workers
+            else (recipe.fewest_workers, recipe.workers),
+            use_gpu=recipe.use_gpu,
+            resources_per_worker=resources_per_worker(recipe),
         ),
         run_config=RunConfig(
             name=name,
@@ -86,12 +99,69 @@ def build_trainer(
             storage_filesystem=storage.filesystem,
             callbacks=[SnapshotCallback(run), *callbacks],
             checkpoint_config=CheckpointConfig(
-                num_to_keep=plan.recipe.keep_checkpoints,
-                checkpoint_score_attribute=plan.recipe.best_by,
-                checkpoint_score_order=plan.recipe.best_is,
+                num_to_keep=recipe.keep_checkpoints,
+                checkpoint_score_attribute=recipe.best_by,
+                checkpoint_score_order=recipe.best_is,
             ),
-            failure_config=FailureConfig(max_failures=MAX_WORKER_FAILURES, controller_failure_limit=3),
+            failure_config=FailureConfig(
+                max_failures=MAX_FAILURES, controller_failure_limit=MAX_START_FAILURES
+            ),
         ),
+    )
+
+
+def fit(
+    plan: TrainingPlan,
+    *,
+    name: str,
+    storage: StoragePath,
+    board: Any = None,  # noqa: ANN401
+    callbacks: Sequence[UserCallback] = (),
+) -> Result:
+    """Carry out a run as `build_trainer` describes it, through what befalls its processes and nodes.
+
+    Raises:
+        TrainingFailedError: If the workers failed by themselves, or died again and again at one checkpoint.
+        RayActorError: If the controller did.
+    """
+    run, restarts = storage / name, 0
+    while True:
+        before = newest_checkpoint(run)
+        try:
+            return build_trainer(plan, name=name, storage=storage, board=board, callbacks=callbacks).fit()
+        except RayActorError as error:
+            restarts = 0 if newest_checkpoint(run) != before else restarts + 1
+            if restarts > MAX_FAILURES:
+                raise
+            tell(board, f"{name}: the process that leads it died, it goes on: {root_cause(error)}")
+        except WorkerGroupError as error:
+            if newest_checkpoint(run) == before or not has_deaths(error):
+                raise
+            tell(board, f"{name}: workers died again, it goes on: {root_cause(error)}")
+        except ControllerError as error:
+            if type(error.controller_failure).__name__ != NO_ROOM:
+                raise
+            tell(board, f"{name} waits: {describe_need(plan.recipe)}")
+
+
+def newest_checkpoint(run: StoragePath) -> str:
+    """Return the name of a run's newest checkpoint, by which it is seen to come further; empty if none."""
+    folders = run.children() if run.exists() else []
+    return max((folder.name for folder in folders if folder.name.startswith(NAME_PREFIX)), default="")
+
+
+def has_deaths(error: WorkerGroupError) -> bool:
+    """Return whether a process or node died; other workers fail then as well, because they miss it."""
+    return any(isinstance(failure, RayActorError) for failure in error.worker_failures.values())
+
+
+def describe_need(recipe: TrainingConfig) -> str:
+    """Return in words why workers cannot start now."""
+    there = ray.cluster_resources()
+    size = f"{recipe.cpus_per_worker} CPU(s) and {int(recipe.use_gpu)} GPU(s)"
+    return (
+        f"{recipe.fewest_workers} worker(s) of {size} each need room, the cluster has "
+        f"{there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs, of which others may hold some"
     )
 
 
@@ -112,13 +182,10 @@ def run_training(
     board = open_board()
     try:
         with watching(board, on_progress):
-            trainer = build_trainer(
-                plan, name=name, storage=storage, board=board, callbacks=[EpochCallback(board)]
-            )
-            result = trainer.fit()
+            result = fit(plan, name=name, storage=storage, board=board, callbacks=[EpochCallback(board)])
     except (TrainingFailedError, RayActorError) as error:
         raise JobError(
-            f"training {name} failed and its {MAX_WORKER_FAILURES} restarts were used up: "
+            f"training {name} failed and its {MAX_FAILURES} restarts were used up: "
             f"{root_cause(error)}; completed epochs are kept, the same command goes on from there"
         ) from error
     divergence: Divergence | None = result.return_value
@@ -141,6 +208,7 @@ def read_result(result: Result, recipe: TrainingConfig) -> TrainingResult:
     rated = [
         (StoragePath(checkpoint.filesystem, checkpoint.path), metrics[recipe.best_by])
         for checkpoint, metrics in result.best_checkpoints
+        if ends_epoch(metrics)
     ]
     return TrainingResult(best_checkpoint(rated, order=recipe.best_is), read_epochs(result))
 

@@ -64,16 +64,18 @@ class Updater:
         """Give every parameter the gradient of a batch, the mean over all workers.
 
         Args:
-            parts: Of the batch, one after the other; all of the same size.
+            parts: Of the batch, one after the other; this worker's shares of them.
             students: Depths that learn from the super-net.
 
         Returns:
-            This worker's mean loss, detached; shape ().
+            This worker's part of the loss, detached; shape (). Its mean over the workers is the batch's loss.
         """
         losses = []
         for number, (images, targets) in enumerate(parts, start=1):
             with self._reducing(is_last=number == len(parts)):
-                losses.append(self._backward_part(images, targets, students, share=1 / len(parts)))
+                # Gradients are averaged over workers, whose shares may differ by a few images.
+                share = len(images) * self._world_size / self._recipe.batch_size
+                losses.append(self._backward_part(images, targets, students, share=share))
         if self._recipe.passes == "sequential":
             reduce_gradients(self._step.network, world_size=self._world_size)
         return torch.stack(losses).sum()

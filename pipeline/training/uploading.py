@@ -1,8 +1,8 @@
-"""Handing an epoch's checkpoint to Ray, which uploads it while the next epoch trains.
+"""Handing a checkpoint to Ray, which uploads it while the training goes on.
 
 The state is written to a local folder before the next step changes it; Ray copies that folder to the run's
 storage in the background, then registers it and deletes the local one. A worker that is killed meanwhile
-loses that epoch at most: only registered checkpoints are ever restored.
+loses that one at most: only registered checkpoints are ever restored.
 """
 
 import shutil
@@ -17,13 +17,16 @@ from ray import train
 
 from pipeline.storage import StoragePath
 
-from .checkpoint import History, TrainingState, save_checkpoint
+from .checkpoint import Reached, TrainingState, save_checkpoint
 from .session import Session
+
+NAME_PREFIX = "checkpoint_"
+"""Of every checkpoint's folder; what follows sorts by progress."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A registered checkpoint with the epoch that it ends and the Unix time of that end."""
+    """A registered checkpoint with the number of epochs that it holds and the Unix time of its making."""
 
     checkpoint: train.Checkpoint
     epoch: int
@@ -35,23 +38,23 @@ class Stored:
         return StoragePath(self.checkpoint.filesystem, self.checkpoint.path)
 
 
-def report_epoch(session: Session, history: History) -> None:
+def report(session: Session, reached: Reached) -> None:
     """Hand metrics and a checkpoint to Ray; called equally often on every rank.
 
     At most one upload is under way: where storage is slower than training, this waits for the one before, so
     local folders never pile up.
     """
-    latest = history[-1]
     checkpoint, name = None, None
     if session.rank == 0:
-        name = free_name(latest.epoch, {stored.folder.name for stored in registered()})
+        own = checkpoint_name(len(reached.history), updates=reached.updates)
+        name = free_name(own, {stored.folder.name for stored in registered()})
         folder = Path(tempfile.mkdtemp(prefix=staging_prefix(session)))
-        save_checkpoint(folder, training_state(session), history)
+        save_checkpoint(folder, training_state(session), reached)
         checkpoint = train.Checkpoint.from_directory(folder)
     train.report(
-        latest.to_metrics(),
+        reached.to_metrics(),
         checkpoint=checkpoint,
-        # Rank 0's name counts. Being the same whenever an epoch is trained again, it overwrites what a
+        # Rank 0's name counts. Being the same whenever a step is trained again, it overwrites what a
         # killed worker had uploaded and not registered.
         checkpoint_dir_name=name,
         checkpoint_upload_mode=train.CheckpointUploadMode.ASYNC,
@@ -94,17 +97,16 @@ def registered() -> tuple[Stored, ...]:
     )
 
 
-def checkpoint_name(epoch: int) -> str:
-    """Return the name of an epoch's folder; a number may follow it, see `free_name`."""
-    return f"checkpoint_{epoch:04d}"
+def checkpoint_name(epoch: int, *, updates: int = 0) -> str:
+    """Return the name of the folder of an epoch, or of an epoch and some updates; see also `free_name`."""
+    return f"{NAME_PREFIX}{epoch:04d}" + (f"_{updates:06d}" if updates else "")
 
 
-def free_name(epoch: int, taken: Collection[str]) -> str:
-    """Return the name of an epoch's folder, numbered where a refused checkpoint of that epoch bears it.
+def free_name(name: str, taken: Collection[str]) -> str:
+    """Return a folder's name, numbered where a refused checkpoint bears it.
 
     Ray would take two checkpoints of one name for two, and delete the folder of both with the worse one.
     """
-    name = checkpoint_name(epoch)
     names = [name, *(f"{name}.{number}" for number in range(2, len(taken) + 2))]
     return next(name for name in names if name not in taken)
 

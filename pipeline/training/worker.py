@@ -16,14 +16,14 @@ from pipeline.evaluation.calibration import calibrate, take_images
 from pipeline.networks import AdaptiveDepthNetwork
 from pipeline.networks.adaptive import memory_format
 
-from .checkpoint import USES_EMA, EpochReport
+from .checkpoint import USES_EMA, Reached
 from .determinism import seed_epoch
 from .divergence import Divergence, DivergenceError
 from .reading import Position
 from .resuming import restore
 from .session import Session, open_session
 from .update import Part
-from .uploading import report_epoch
+from .uploading import report
 
 PROGRESS_INTERVAL_S = 1.0
 SCORE = "score"
@@ -41,36 +41,37 @@ def train_loop(config: dict[str, Any]) -> Divergence | None:
         None at the end, or why there is none; equal on every rank.
     """
     session = open_session(config["plan"], config["board"], config["run"])
-    history = restore(session)
-    for epoch in range(len(history) + 1, session.plan.recipe.epochs + 1):
+    reached = restore(session)
+    while len(reached.history) < session.plan.recipe.epochs:
         start_s = time.perf_counter()
         try:
-            trained = train_epoch(session, epoch)
+            trained = train_epoch(session, reached)
         except DivergenceError as error:
             return error.divergence
         metrics = {**trained, **validate(session)}
         metrics["epoch_s"] = time.perf_counter() - start_s
-        history = (*history, EpochReport(epoch, metrics, time.time_ns() // 1_000_000))
-        report_epoch(session, history)
+        reached = reached.with_epoch(metrics)
+        write_checkpoint(session, reached)
     return None
 
 
-def train_epoch(session: Session, epoch: int) -> dict[str, float]:
-    """Train one epoch; returns metrics that are equal on every rank.
+def train_epoch(session: Session, reached: Reached) -> dict[str, float]:
+    """Train what is left of an epoch; returns metrics that are equal on every rank.
 
     `train/data_wait` is the share of the time in which workers waited for images, and decoded them where they
     do so themselves; a device that is behind its host computes meanwhile.
     """
     start_s = time.perf_counter()
-    seed_epoch(session.plan.seed, epoch=epoch, rank=session.rank)
-    set_epoch(session.train_batches, epoch)
-    session.network.train()
+    epoch, seed = len(reached.history) + 1, session.plan.seed
     num_parts = session.plan.recipe.accumulation_steps
+    seed_epoch(seed, epoch=epoch, rank=session.rank, update=reached.updates)
+    set_epoch(session.train_batches, epoch, first_step=reached.updates * num_parts)
+    session.network.train()
     num_updates = len(session.train_batches) // num_parts
-    total = torch.zeros((), dtype=torch.float64, device=session.device)
+    total = torch.full((), reached.loss_sum, dtype=torch.float64, device=session.device)
     ticker = Ticker(session)
     batches = TimedIterator(session.train_batches)
-    for step in range(num_updates):
+    for step in range(reached.updates, num_updates):
         update = (epoch - 1) * num_updates + step
         session.scheduler.step_update(update)
         parts = [
@@ -83,11 +84,22 @@ def train_epoch(session: Session, epoch: int) -> dict[str, float]:
         session.updater.apply(update)
         total += loss
         ticker.advance(epoch, step + 1, num_updates)
-    session.health.finish_epoch()
+        if session.early.are_due() and step + 1 < num_updates:
+            session.health.settle()
+            loss_sum = add_over_workers(session, total.clone()).item() / session.world_size
+            write_checkpoint(session, Reached(reached.history, step + 1, loss_sum))
+            seed_epoch(seed, epoch=epoch, rank=session.rank, update=step + 1)
+    session.health.settle()
     waited = batches.waited_s / (time.perf_counter() - start_s)
     sums = torch.stack([total / num_updates, torch.full_like(total, waited)])
     loss, waited = (add_over_workers(session, sums) / session.world_size).tolist()
     return {"train/loss": loss, "train/data_wait": waited}
+
+
+def write_checkpoint(session: Session, reached: Reached) -> None:
+    """Report how far the training is, with a checkpoint; to be called on all workers."""
+    report(session, reached)
+    session.early.written()
 
 
 def place(session: Session, batch: Part, *, draw: int) -> Part:

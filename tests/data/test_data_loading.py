@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.data.loading import ImageDataset, set_epoch, train_loader, validation_loader
-from pipeline.data.sampling import GlobalBatchSampler, SampleKey
+from pipeline.data.sampling import GlobalBatchSampler, SampleKey, batch_shares
 from pipeline.data.sources import UnreadableImageError, decoded, open_source
 from pipeline.data.transforms import Preprocessing, eval_transform, train_transform
 from pipeline.errors import JobError
@@ -43,15 +43,21 @@ def epoch_3(small_plan):
     return batches(small_plan, epoch=3)
 
 
-def sampled(*, rank=0, world_size=1, epoch=0, num_images=50, batch_size=12, repeats=1):
+def sampled(*, rank=0, world_size=1, epoch=0, first_step=0, num_images=50, batch_size=12, repeats=1, grain=1):
     sampler = GlobalBatchSampler(
-        num_images, batch_size=batch_size, rank=rank, world_size=world_size, seed=3, repeats=repeats
+        num_images,
+        batch_size=batch_size,
+        rank=rank,
+        world_size=world_size,
+        seed=3,
+        repeats=repeats,
+        grain=grain,
     )
-    sampler.set_epoch(epoch)
+    sampler.set_epoch(epoch, first_step=first_step)
     return list(sampler)
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
 def test_all_workers_together_see_the_batches_of_one(world_size):
     parts = [sampled(rank=rank, world_size=world_size) for rank in range(world_size)]
     together = [sorted(chain(*step)) for step in zip(*parts, strict=True)]
@@ -99,9 +105,26 @@ def test_every_epoch_has_another_order():
     assert positions[0] != positions[1]
 
 
-def test_a_batch_must_be_shared_equally():
-    with pytest.raises(ValueError, match="got a batch of 10 for 4"):
-        sampled(batch_size=10, world_size=4)
+@pytest.mark.parametrize(("batch_size", "world_size", "grain"), [(3, 4, 1), (7, 1, 2), (6, 4, 2)])
+def test_a_batch_must_reach_for_all_workers(batch_size, world_size, grain):
+    with pytest.raises(ValueError, match=f"got a batch of {batch_size} for {world_size}"):
+        sampled(batch_size=batch_size, world_size=world_size, grain=grain)
+
+
+@pytest.mark.parametrize(
+    ("world_size", "grain", "shares"), [(5, 1, [3, 3, 2, 2, 2]), (4, 2, [4, 4, 2, 2]), (3, 4, [4, 4, 4])]
+)
+def test_shares_are_as_equal_as_whole_grains_can_be(world_size, grain, shares):
+    assert batch_shares(12, world_size=world_size, grain=grain) == shares
+    parts = [sampled(rank=rank, world_size=world_size, grain=grain) for rank in range(world_size)]
+    assert [len(part[0]) for part in parts] == shares
+
+
+@pytest.mark.parametrize("first_step", [1, 3, 4])
+def test_an_epoch_can_be_gone_on_with_by_another_number_of_workers(first_step):
+    parts = [sampled(rank=rank, world_size=5, first_step=first_step) for rank in range(5)]
+    together = [sorted(chain(*step)) for step in zip(*parts, strict=True)]
+    assert together == [sorted(step) for step in sampled()[first_step:]]
 
 
 def test_the_data_must_fill_one_batch():

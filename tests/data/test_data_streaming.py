@@ -46,16 +46,28 @@ class _Nothing:
         pass
 
 
-def sampled(*, rank=0, world_size=1, epoch=0, seed=3, rows=NUM_SHARDS * 10, batch_size=4):
+def sampled(*, rank=0, world_size=1, epoch=0, first_step=0, seed=3, rows=NUM_SHARDS * 10, batch_sizes=None):
     """Return the positions of every step of one worker."""
     shard_of_image = np.repeat(np.arange(NUM_SHARDS), rows // NUM_SHARDS)
     sampler = ShardSampler(
-        _Nothing(), shard_of_image, batch_size=batch_size, rank=rank, world_size=world_size, seed=seed
+        _Nothing(), shard_of_image, batch_sizes=batch_sizes or [4] * world_size, rank=rank, seed=seed
     )
-    sampler.set_epoch(epoch)
+    sampler.set_epoch(epoch, first_step=first_step)
     steps = [[key.position for key in batch] for batch in sampler]
-    assert len(steps) == len(sampler)
+    assert len(steps) == len(sampler) - first_step
     return steps
+
+
+def test_workers_with_unlike_shares_have_the_same_number_of_steps_and_no_image_comes_twice():
+    parts = [sampled(rank=rank, batch_sizes=[5, 5, 4]) for rank in range(3)]
+    assert [len(part) for part in parts] == [200 // 14] * 3
+    assert [{len(step) for step in part} for part in parts] == [{5}, {5}, {4}]
+    positions = [position for part in parts for step in part for position in step]
+    assert len(positions) == len(set(positions)) == 200 // 14 * 14
+
+
+def test_an_epoch_can_be_gone_on_with():
+    assert sampled(first_step=7) == sampled()[7:]
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7])
@@ -82,7 +94,7 @@ def test_an_epoch_is_the_same_again_and_another_one_another():
 
 
 def test_a_batch_mixes_the_shards_of_a_window():
-    assert len({position // 10 for position in sampled(batch_size=20)[0]}) == WINDOW_SHARDS
+    assert len({position // 10 for position in sampled(batch_sizes=[20])[0]}) == WINDOW_SHARDS
 
 
 @pytest.mark.parametrize("world_size", [1, 3, 300])

@@ -11,7 +11,7 @@ from pipeline.search.observer import GuardedObserver
 from pipeline.search.trial import TrialSetup, run_name, tune_result
 from pipeline.search.watcher import TrialWatcher
 from pipeline.storage import StoragePath
-from pipeline.training.checkpoint import EpochReport, TrainingState, save_checkpoint
+from pipeline.training.checkpoint import EpochReport, Reached, TrainingState, save_checkpoint
 from pipeline.training.initial_weights import GivenWeights
 from pipeline.training.plan import plan_training
 from pipeline.training.session import build_network
@@ -67,9 +67,8 @@ class Sweep:
             network = network_of(self.setup, seed=10 * number + epoch)
             folder = (self.setup.runs / run_name(trial.trial_id)).local_path / f"checkpoint_{epoch:04d}"
             folder.mkdir(parents=True)
-            save_checkpoint(
-                folder, TrainingState(network, create_optimizer_v2(network, "sgd", lr=0.1)), history
-            )
+            state = TrainingState(network, create_optimizer_v2(network, "sgd", lr=0.1))
+            save_checkpoint(folder, state, Reached(history))
         trial.last_result = tune_result(history, failure=failure)
         self.watcher.on_trial_result(0, [], trial, trial.last_result)
         self.watcher.on_trial_complete(0, [], trial)

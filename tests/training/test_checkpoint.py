@@ -12,6 +12,7 @@ from pipeline.networks import AdaptiveDepthNetwork
 from pipeline.networks.adaptive import memory_format
 from pipeline.training.checkpoint import (
     EpochReport,
+    Reached,
     TrainingState,
     load_checkpoint,
     load_weights,
@@ -44,7 +45,7 @@ def _state(seed=0, opt="sgd", **parts):
 @pytest.fixture
 def folder(tmp_path):
     """A sound checkpoint."""
-    save_checkpoint(tmp_path, _state(), HISTORY)
+    save_checkpoint(tmp_path, _state(), Reached(HISTORY))
     return tmp_path
 
 
@@ -59,8 +60,8 @@ def _tensors(state):
 @pytest.mark.parametrize("opt", ["sgd", "adamw", "lamb", "rmsproptf", "adafactor"])
 def test_a_checkpoint_restores_weights_optimiser_and_history(tmp_path, opt):
     before, after = _state(opt=opt), _state(seed=1, opt=opt)
-    save_checkpoint(tmp_path, before, HISTORY)
-    assert load_checkpoint(tmp_path, after) == HISTORY
+    save_checkpoint(tmp_path, before, Reached(HISTORY, 7, 1.5))
+    assert load_checkpoint(tmp_path, after) == Reached(HISTORY, 7, 1.5)
     torch.testing.assert_close(after.network.state_dict(), before.network.state_dict(), rtol=0, atol=0)
     torch.testing.assert_close(_tensors(after), _tensors(before), rtol=0, atol=0)
     groups = "param_groups"
@@ -78,7 +79,7 @@ def test_a_restored_optimiser_lies_in_memory_like_its_parameters(folder):
 @pytest.mark.parametrize("opt", ["sgd", "adamw", "adafactor"])
 def test_a_restored_training_needs_the_files_no_more(tmp_path, opt):
     before, after = _state(opt=opt), _state(seed=1, opt=opt)
-    save_checkpoint(tmp_path, before, HISTORY)
+    save_checkpoint(tmp_path, before, Reached(HISTORY))
     load_checkpoint(tmp_path, after)
     for path in tmp_path.glob("*.safetensors"):
         path.write_bytes(b"")
@@ -88,7 +89,7 @@ def test_a_restored_training_needs_the_files_no_more(tmp_path, opt):
 
 def test_average_and_scaler_are_restored_where_there_are_any(tmp_path):
     scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
-    save_checkpoint(tmp_path, _state(ema=_network(2), scaler=scaler), HISTORY)
+    save_checkpoint(tmp_path, _state(ema=_network(2), scaler=scaler), Reached(HISTORY))
     other = _state(ema=_network(3), scaler=torch.amp.GradScaler("cpu"))
     load_checkpoint(tmp_path, other)
     torch.testing.assert_close(other.ema.state_dict(), _network(2).state_dict(), rtol=0, atol=0)

@@ -118,7 +118,7 @@ def test_a_gradient_that_a_scaler_undoes_stops_nothing(network):
     hook = network.backbone.fc.bias.register_hook(lambda gradient: gradient * math.inf)
     training.step()
     hook.remove()
-    training.watch.finish_epoch()
+    training.watch.settle()
 
 
 @pytest.mark.parametrize("lag_steps", [1, 2])
@@ -136,7 +136,7 @@ def test_an_epoch_does_not_end_before_all_its_steps_are_read(network):
     training = Training(network, lag_steps=2)
     training.step(factor=math.nan)
     with pytest.raises(DivergenceError, match=r"got nan in epoch 1, step 1 of 9"):
-        training.watch.finish_epoch()
+        training.watch.settle()
 
 
 def test_with_a_lag_the_weights_before_the_bad_step_are_brought_back(network):

@@ -138,7 +138,7 @@ def test_a_trial_starts_from_the_file(job, digits, tmp_path, monkeypatch):
         plans.append(plan)
         raise InterruptedError("far enough")
 
-    monkeypatch.setattr("pipeline.search.trial.build_trainer", stop)
+    monkeypatch.setattr("pipeline.search.trial.fit", stop)
     monkeypatch.setattr("pipeline.search.trial.ReportHistoryCallback", object)
     weights = GivenWeights(initial=StoragePath.local(tmp_path) / "initial.safetensors")
     setup = TrialSetup(job, job.search, digits, StoragePath.local(tmp_path), weights=weights)

@@ -4,7 +4,7 @@ import pytest
 from ray.train import Checkpoint
 
 from pipeline.training.resuming import newest_first
-from pipeline.training.uploading import Stored, free_name
+from pipeline.training.uploading import Stored, checkpoint_name, free_name
 
 
 def test_the_newest_checkpoint_comes_first_whatever_its_score():
@@ -25,4 +25,14 @@ def test_the_newest_checkpoint_comes_first_whatever_its_score():
     ],
 )
 def test_a_refused_checkpoint_is_never_overwritten(taken, name):
-    assert free_name(3, taken) == name
+    assert free_name(checkpoint_name(3), taken) == name
+
+
+def test_names_sort_by_progress():
+    names = [
+        checkpoint_name(2),
+        checkpoint_name(2, updates=9),
+        checkpoint_name(2, updates=120),
+        checkpoint_name(3),
+    ]
+    assert sorted(names) == names

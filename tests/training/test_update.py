@@ -20,13 +20,14 @@ def start(tiny_vit):
     return tiny_vit()
 
 
-def _updater(start, *, compiled=False, **recipe):
+def _updater(start, *, compiled=False, world_size=1, **recipe):
     network = copy.deepcopy(start)
-    recipe = TrainingConfig(epochs=1, lr=0.1, weight_decay=0.0, **recipe)
+    recipe = TrainingConfig(epochs=1, batch_size=len(IMAGES), lr=0.1, weight_decay=0.0, **recipe)
     step = SelfDistillation(network, DistillationConfig(features=1.0), nn.CrossEntropyLoss(reduction="none"))
     if compiled:
         step.compile() if recipe.passes == "joint" else step.compile_passes()
-    return network, Updater(step, step, build_optimizer(network, recipe), recipe, device=CPU, world_size=1)
+    optimizer = build_optimizer(network, recipe)
+    return network, Updater(step, step, optimizer, recipe, device=CPU, world_size=world_size)
 
 
 def _updated(start, *, num_updates=2, **settings):
@@ -54,6 +55,21 @@ def test_the_way_of_computing_changes_nothing(start, settings):
     weights, losses = _updated(start, **settings)
     assert losses == pytest.approx(expected_losses, rel=1e-5)
     torch.testing.assert_close(weights, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_of_unlike_shares_have_the_batchs_mean(start):
+    expected, expected_losses = _updated(start, num_updates=1)
+    loss, gradients = 0.0, None
+    for part in (slice(0, 5), slice(5, 8)):  # what DDP does with two workers
+        network, updater = _updater(start, world_size=2)
+        loss += updater.backward([(IMAGES[part], LABELS[part])], network.extremes[1:]).item() / 2
+        own = [parameter.grad / 2 for parameter in network.parameters()]
+        gradients = own if gradients is None else [sum(pair) for pair in zip(gradients, own, strict=True)]
+    for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+        parameter.grad = gradient
+    updater.apply(0)
+    assert [loss] == pytest.approx(expected_losses, rel=1e-5)
+    torch.testing.assert_close(network.state_dict(), expected, rtol=1e-4, atol=1e-6)
 
 
 # torch's compiler looks at gradients that are not there yet.

@@ -51,7 +51,7 @@ def main(rank: int, meeting: str, fault: str) -> None:
             watch.check(loss.detach() * (math.inf if is_bad and fault == "loss" else 1.0))
             optimizer.step()
             optimizer.zero_grad()
-        watch.finish_epoch()
+        watch.settle()
     except DivergenceError as error:
         sys.stdout.write(str(error))
     distributed.destroy_process_group()

@@ -8,6 +8,7 @@ images of a few shards at a time, a window, are mixed.
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -29,14 +30,14 @@ class ShardSampler(Sampler[list[SampleKey]]):
 
     The order of an epoch follows from seed, epoch, rank and number of workers. Every worker has the same
     number of steps, the same in every epoch, and no image comes twice in one. Without a seed the images come
-    in their own order, all of them.
+    in their own order, all of them. An epoch that is gone on with by another number of workers is dealt
+    anew, so some of its images come twice and others not at all.
 
     Args:
         shards: Fetches ahead.
         shard_of_image: Index of the shard that holds an image, ascending; shape (images,).
-        batch_size: Images of this worker in one step.
+        batch_sizes: Images of every worker in one step.
         rank: This worker, from 0.
-        world_size: Number of workers.
         seed: Orders the images; None keeps their order and the incomplete last batch.
 
     Raises:
@@ -48,42 +49,36 @@ class ShardSampler(Sampler[list[SampleKey]]):
         shards: Shards,
         shard_of_image: IntArray,
         *,
-        batch_size: int,
+        batch_sizes: Sequence[int],
         rank: int,
-        world_size: int,
         seed: int | None,
     ) -> None:
-        check_share(rank=rank, world_size=world_size)
+        check_share(rank=rank, world_size=len(batch_sizes))
         self._shards = shards
         self._shard_of_image = shard_of_image
-        self._batch_size = batch_size
+        self._batch_sizes = batch_sizes
         self._rank = rank
-        self._world_size = world_size
         self._seed = seed
-        self._epoch = 0
+        self._epoch, self._first_step = 0, 0
         self._on_disk: frozenset[int] = frozenset()
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, from 0, that the next iteration yields."""
-        self._epoch = epoch
+    def set_epoch(self, epoch: int, *, first_step: int = 0) -> None:
+        """Choose the epoch, from 0, that the next iteration yields, and the step that it begins with."""
+        self._epoch, self._first_step = epoch, first_step
 
     def __len__(self) -> int:
         """Return the number of steps in an epoch."""
         first, last = self._run()
-        return -(-(last - first) // self._batch_size)
+        return -(-(last - first) // self._batch_sizes[self._rank])
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         """Yield the keys of this worker's images, one list a step."""
-        epoch = self._epoch
+        epoch, batch_size = self._epoch, self._batch_sizes[self._rank]
         with closing(self._images(epoch)) as images:
-            batch: list[SampleKey] = []
-            for position in images:
-                batch.append(SampleKey(epoch, position))
-                if len(batch) == self._batch_size:
+            keys = (SampleKey(epoch, position) for position in images)
+            for step, batch in enumerate(iter(lambda: list(islice(keys, batch_size)), [])):
+                if step >= self._first_step:
                     yield batch
-                    batch = []
-            if batch:
-                yield batch
 
     def windows(self, epoch: int) -> list[IntArray]:
         """Return this worker's images of an epoch, window by window, in the order of their shards."""
@@ -94,13 +89,12 @@ class ShardSampler(Sampler[list[SampleKey]]):
 
     def _run(self) -> tuple[int, int]:
         """Return where this worker's part of the images begins and ends."""
-        num_images = len(self._shard_of_image)
+        num_images, world_size = len(self._shard_of_image), len(self._batch_sizes)
         if self._seed is None:
-            return num_images * self._rank // self._world_size, num_images * (
-                self._rank + 1
-            ) // self._world_size
-        part = num_images // (self._batch_size * self._world_size) * self._batch_size
-        return self._rank * part, (self._rank + 1) * part
+            return num_images * self._rank // world_size, num_images * (self._rank + 1) // world_size
+        num_steps = num_images // sum(self._batch_sizes)
+        first = sum(self._batch_sizes[: self._rank]) * num_steps
+        return first, first + self._batch_sizes[self._rank] * num_steps
 
     def _order(self, epoch: int) -> IntArray:
         """Return all images in the order of this epoch's shards."""
