@@ -40,6 +40,8 @@ RAY_SETTINGS = {
     # A report waits for the controller's next poll; the default of 2 s would be most of a short epoch.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.3",
     "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": "1800",
+    # Of one attempt: the next one counts anew which nodes there are. How long a job waits is its own affair.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     # Nothing is read from Tune's snapshots, and each costs as much as there are trials.
     "TUNE_GLOBAL_CHECKPOINT_S": "600",

@@ -8,6 +8,9 @@ from pipeline.config import Job, examine_job, read_job
 from pipeline.data.inspection import one_class_problem
 from pipeline.data.plan import check_location
 from pipeline.data.sources import open_source
+from pipeline.doctor.checks import node_checks
+from pipeline.doctor.findings import examine
+from pipeline.doctor.nodes import Needs, Nodes
 from pipeline.errors import RequestError
 from pipeline.networks import AdaptiveDepthNetwork
 from pipeline.networks.misfit import PretrainedError
@@ -62,7 +65,8 @@ def find_problems(
     problems += _cluster_problems(job)
     problems += check_storage(job.storage, job.s3)
     problems += _tracking_problems(job, await_server)
-    return problems
+    # Last, because a process on every node takes seconds.
+    return problems or _node_problems(job)
 
 
 def design_problems(job: Job, *, stand_ins: Collection[str] = ()) -> list[str]:
@@ -180,6 +184,14 @@ def _class_problems(location: str) -> list[str]:
         return one_class_problem(open_source(location))
     except RequestError as error:
         return list(error.problems)
+
+
+def _node_problems(job: Job) -> list[str]:
+    """Return what keeps the nodes of the cluster, or this machine, from the job, as the doctor sees them."""
+    places = tuple(place for place in (job.data.train, job.data.validation) if place)
+    nodes = Nodes(Needs(places, job.storage, job.s3))
+    failed = [finding for finding in examine(node_checks(nodes)) if finding.verdict == "failed"]
+    return [f"{finding.check}: {finding.detail}; {finding.fix}" for finding in failed]
 
 
 def _tracking_problems(job: Job, await_server: Callable[[], None]) -> list[str]:

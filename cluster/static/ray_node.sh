@@ -6,7 +6,8 @@
 #     ssh MACHINE 'umask 077; mkdir -p ~/.ray; cat > ~/.ray/auth_token' < ~/.ray/auth_token    # for every machine
 #   and then, with Skipline's environment activated,
 #     cluster/static/ray_node.sh head                      # on the head
-#     cluster/static/ray_node.sh worker HEAD_ADDRESS       # on every worker; HEAD_ADDRESS is an IP address
+#     cluster/static/ray_node.sh worker HEAD_ADDRESS       # on every worker; HEAD_ADDRESS is an IP address, arguments
+#                                                          # that follow are ray start's, such as --num-cpus=8
 #     ssh -N -L 8265:127.0.0.1:8265 HEAD &                 # where jobs are submitted from; has the token, too
 #     RAY_AUTH_MODE=token skipline submit job.yaml --address http://127.0.0.1:8265
 #     cluster/static/ray_node.sh stop                      # on every machine, workers first
@@ -19,6 +20,8 @@ set -euo pipefail
 NUM_FILES=8192 # chosen; every process and connection of Ray takes some
 OBJECT_STORE_BYTES=$((2 * 1024 ** 3)) # images do not pass through it
 PORT=6379
+# What the head asks of every node: one that is silent for half a minute is lost. Ray's own limit is over a minute.
+export RAY_health_check_period_ms=3000 RAY_health_check_timeout_ms=5000 RAY_health_check_failure_threshold=4
 START_TIMEOUT_S=60
 STOP_TIMEOUT_S=60 # Ray drains for 30 s
 
@@ -51,6 +54,15 @@ require_limits() {
   free=$(df --output=avail --block-size=1 /dev/shm | tail -n 1)
   ((free >= OBJECT_STORE_BYTES)) ||
     fail "Ray needs $OBJECT_STORE_BYTES bytes in /dev/shm, $((free)) are free; enlarge it (docker: --shm-size)"
+}
+
+# Workers without GPUs connect to each other by Gloo, which takes the address of the host's name. That is often
+# 127.0.1.1, by which no other machine gets here; so it is told the interface that leads to the head.
+choose_interface() { # choose_interface HEAD_ADDRESS
+  [[ -n "${GLOO_SOCKET_IFNAME:-}" ]] && return
+  local interface
+  interface=$(ip -oneline route get "$1" 2>/dev/null | sed -n 's/.* dev \([^ ]*\).*/\1/p')
+  [[ -z "$interface" || "$interface" == lo ]] || export GLOO_SOCKET_IFNAME="$interface"
 }
 
 # A process is ours if its number is in our file and it started when the file says.
@@ -101,17 +113,21 @@ stop() { # stop ROLE
   echo "$1 stopped"
 }
 
-case "${1:-} $#" in
+role=${1:-}
+case "$role $#" in
 "head 1")
   start head --head --port="$PORT" --num-cpus=0 --num-gpus=0 --dashboard-host="${DASHBOARD_HOST:-127.0.0.1}"
   ;;
-"worker 2")
+"worker "[2-9]*)
+  address=$2
+  shift 2
+  choose_interface "$address"
   # Any free port for the agent: 52365 is the head's where both are on one machine.
-  start worker --address="$2:$PORT" --dashboard-agent-listen-port=0
+  start worker --address="$address:$PORT" --dashboard-agent-listen-port=0 "$@"
   ;;
 "stop 1")
   stop worker
   stop head
   ;;
-*) fail "usage: ray_node.sh head | worker HEAD_ADDRESS | stop" ;;
+*) fail "usage: ray_node.sh head | worker HEAD_ADDRESS [ARGUMENT...] | stop" ;;
 esac

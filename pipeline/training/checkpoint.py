@@ -83,6 +83,9 @@ class Reached:
     updates: int = 0
     loss_sum: float = 0.0
 
+    def __str__(self) -> str:
+        return f"epoch {len(self.history)}" + (f" and {self.updates} updates" if self.updates else "")
+
     def with_epoch(self, metrics: dict[str, float]) -> "Reached":
         """Return this with one more epoch, which ends now."""
         report = EpochReport(len(self.history) + 1, metrics, now_ms())

@@ -28,6 +28,8 @@ def restore(session: Session) -> Reached:
     for number, stored in enumerate(candidates, start=1):
         reached, reason = try_to_restore(session, stored)
         if reached is not None:
+            if session.rank == 0:
+                tell(session.board, f"training goes on after {reached}, on {session.world_size} worker(s)")
             return reached
         if session.rank == 0:
             rest = "the one before it is used" if number < len(candidates) else "training starts over"

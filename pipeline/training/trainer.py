@@ -124,7 +124,7 @@ def fit(
         TrainingFailedError: If the workers failed by themselves, or died again and again at one checkpoint.
         RayActorError: If the controller did.
     """
-    run, restarts = storage / name, 0
+    run, restarts, need = storage / name, 0, ""
     while True:
         before = newest_checkpoint(run)
         try:
@@ -141,7 +141,9 @@ def fit(
         except ControllerError as error:
             if type(error.controller_failure).__name__ != NO_ROOM:
                 raise
-            tell(board, f"{name} waits: {describe_need(plan.recipe)}")
+            told, need = need, describe_need(plan.recipe)
+            if need != told:
+                tell(board, f"{name} waits: {need}")
 
 
 def newest_checkpoint(run: StoragePath) -> str:

@@ -128,4 +128,4 @@ def test_a_second_head_is_refused(run):
 
 @pytest.mark.parametrize("arguments", [[], ["worker"], ["head", "x"], ["start"]])
 def test_a_wrong_call_is_told_the_right_one(run, arguments):
-    assert "usage: ray_node.sh head | worker HEAD_ADDRESS | stop" in run(*arguments).stderr
+    assert "usage: ray_node.sh head | worker HEAD_ADDRESS [ARGUMENT...] | stop" in run(*arguments).stderr
