@@ -163,8 +163,7 @@ class StoragePath:
             shutil.copyfile(file, self.path)
             return
         files: S3Files = self.filesystem.handler
-        with file.open("rb") as content:
-            files.upload(content, self.path)
+        files.upload(file, self.path)
 
     @contextmanager
     def writing(self) -> Iterator[Path]:
