@@ -11,7 +11,6 @@ import logging
 import os
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -36,17 +35,11 @@ from .object_store import (
     StoredObject,
     StoreError,
     explain_failure,
-    is_outage,
     make_client,
 )
+from .patience import persist
 
 T = TypeVar("T")
-
-PATIENCE_S = 600.0
-"""How long a store may be away before what is asked of it fails; chosen: longer than a restart, and no
-machine waits for nothing all night."""
-
-_PAUSE_S = 3.0  # chosen; boto3 has tried for a while before
 
 _KEYS_A_REQUEST = 1000
 """The most that S3 deletes at once. Source: its API reference, DeleteObjects."""
@@ -57,7 +50,7 @@ _log = logging.getLogger(__name__)
 
 
 class StorageError(JobError, OSError):
-    """What an object store refuses, or is away for too long for: to pyarrow and Ray an error of files."""
+    """What an object store refuses, or is away too long for: to pyarrow and Ray an error of files."""
 
 
 class Repeats:
@@ -297,19 +290,14 @@ class S3Files(FileSystemHandler):  # type: ignore[misc]
 
         Raises:
             FileNotFoundError: If there is nothing at the path.
-            StorageError: If the store refuses the call, or was away for `PATIENCE_S`.
+            StorageError: If the store refuses the call, or was away for too long.
         """
-        deadline_s = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                return call()
-            except StoreError as err:
-                if isinstance(err, ClientError) and _is_missing(err):
-                    raise FileNotFoundError(f"there is no file {SCHEME}{path}") from err
-                if not is_outage(err) or time.monotonic() > deadline_s:
-                    raise StorageError(explain_failure(err, f"{SCHEME}{path}", self.s3, WRITE)) from err
-                _log.warning("%s is away (%s); it is asked again", self.s3.endpoint_url or "S3", err)
-            time.sleep(_PAUSE_S)
+        try:
+            return persist(call, self.s3.endpoint_url or "the S3 service")
+        except StoreError as err:
+            if isinstance(err, ClientError) and _is_missing(err):
+                raise FileNotFoundError(f"there is no file {SCHEME}{path}") from err
+            raise StorageError(explain_failure(err, f"{SCHEME}{path}", self.s3, WRITE)) from err
 
 
 class _Upload:

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from pyarrow.fs import FileSelector, FileType, copy_files
 
-from pipeline.storage import StoragePath, s3_files
+from pipeline.storage import StoragePath, patience, s3_files
 from pipeline.storage.s3_files import Repeats, StorageError, open_store
 from tests.s3_server import BUCKET
 
@@ -191,7 +191,7 @@ def test_what_a_store_refuses_is_explained(s3):
 def impatient(s3, monkeypatch):
     """Settings of a client that tries once, so that the waiting is ours."""
     monkeypatch.setattr(s3_files, "make_client", partial(s3_files.make_client, max_attempts=1))
-    monkeypatch.setattr(s3_files, "_PAUSE_S", 0.1)
+    monkeypatch.setattr(patience, "_PAUSE_S", 0.1)
     return s3.model_copy(update={"region": "eu-west-1"})  # a client of its own
 
 
@@ -214,7 +214,7 @@ def test_a_store_that_is_away_for_a_while_is_waited_for(store, impatient, prefix
 
 @pytest.mark.faults
 def test_a_store_that_is_away_for_too_long_is_said(store, impatient, prefix, monkeypatch):
-    monkeypatch.setattr(s3_files, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(patience, "PATIENCE_S", 0.5)
     file = StoragePath.parse(prefix, impatient) / "file"
     file.write_text("old")
     with (
