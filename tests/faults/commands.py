@@ -40,7 +40,13 @@ class Command:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pipeline", *(arguments or ("run", "job.yaml"))],
             cwd=folder,
-            env={**inherited, "PYTHONPATH": ROOT, "SKIPLINE_TEST": self._mark, **environment},
+            env={
+                **inherited,
+                "PYTHONPATH": ROOT,
+                "SKIPLINE_CACHE_DIR": str(folder / "cache"),
+                "SKIPLINE_TEST": self._mark,
+                **environment,
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
