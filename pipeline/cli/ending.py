@@ -9,6 +9,9 @@ import signal
 import socket
 import threading
 import time
+from collections import defaultdict
+from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 
 SAME_S = 0.5
@@ -36,7 +39,10 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _end_at_second(ear: socket.socket, error: int) -> None:
-    """End the process at the second signal; an embedded Ray ends with the process that started it."""
+    """End the process at the second signal, with all that it has started.
+
+    Left alone, workers of an embedded Ray go on for a minute after it: so long they wait for its head.
+    """
     first_s: float | None = None
     while number := ear.recv(1):
         if number[0] not in (signal.SIGINT, signal.SIGTERM):
@@ -44,5 +50,21 @@ def _end_at_second(ear: socket.socket, error: int) -> None:
         if first_s is None:
             first_s = time.monotonic()
         elif time.monotonic() - first_s > SAME_S:
+            for process in _descendants():
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
             os.write(error, (_SHOW_CURSOR if os.isatty(error) else b"") + _FAREWELL)
             os._exit(1)
+
+
+def _descendants() -> list[int]:
+    """Return the processes below this one, parents first; none where there is no /proc."""
+    children: dict[int, list[int]] = defaultdict(list)
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile
+            _, _, facts = (folder / "stat").read_text().rpartition(")")
+            children[int(facts.split()[1])].append(int(folder.name))
+    found = [os.getpid()]
+    for process in found:
+        found += children[process]
+    return found[1:]
