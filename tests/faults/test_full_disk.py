@@ -3,6 +3,8 @@
 import os
 import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -10,19 +12,22 @@ from tests.faults.commands import write_job
 
 pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.slow]
 
-SIZE = "40m"
+SIZE = "1200m"
+"""Free before it is filled: a job is refused where a disk has less than a GiB."""
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    """A file system of its own with little room."""
-    folder = tmp_path / "small"
-    folder.mkdir()
+def small_disk():
+    """A file system of its own, by a path that is short enough for Ray's sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="disk-", dir="/tmp"))
     mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("a file system can be mounted by root alone")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    is_mounted = not subprocess.run(mount, capture_output=True, check=False).returncode
+    if is_mounted:
+        yield folder
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    folder.rmdir()
+    if not is_mounted:
+        pytest.skip("file systems are mounted by root alone")
 
 
 def fill(folder):
@@ -44,7 +49,9 @@ def test_a_full_storage_ends_the_training_which_goes_on_once_there_is_room(start
     command.until("epoch 2/30")
     ballast = fill(small_disk)
     assert command.end() == 1
-    assert "No space left on device" in command.printed
+    last = command.printed.splitlines()[-1]
+    assert f"a disk must have room for what a job keeps, there is none for '{small_disk}" in last
+    assert "free some and give the same command again" in last
     ballast.unlink()
     again = start("train", "job.yaml")
     assert again.end() == 0
@@ -57,7 +64,9 @@ def test_a_full_staging_disk_ends_the_training_which_goes_on_once_there_is_room(
     command.until("epoch 2/30")
     ballast = fill(small_disk)
     assert command.end() == 1
-    assert "No space left on device" in command.printed
+    last = command.printed.splitlines()[-1]
+    assert f"a disk must have room for what a job keeps, there is none for '{small_disk}" in last
+    assert "free some and give the same command again" in last
     ballast.unlink()
     again = start("train", "job.yaml", TMPDIR=str(small_disk))
     assert again.end() == 0
