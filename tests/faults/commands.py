@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -86,8 +87,10 @@ class Command:
         return left
 
     def kill(self) -> None:
-        """End it, if it has not ended."""
-        self.process.kill()
+        """End it and what it has started, as far as that has not ended."""
+        for process in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
         self.process.wait()
         self.process.stdout.close()
 
