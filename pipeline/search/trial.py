@@ -19,7 +19,7 @@ from pipeline.training.checkpoint import History, ends_epoch, read_stored_histor
 from pipeline.training.divergence import Divergence
 from pipeline.training.initial_weights import GivenWeights
 from pipeline.training.plan import NOTHING_GIVEN, plan_training
-from pipeline.training.trainer import fit, read_epochs
+from pipeline.training.trainer import decisive, fit, read_epochs
 from pipeline.training.worker import SCORE
 
 from .record import RecordStore, TrialRecord, history_to_json
@@ -28,6 +28,9 @@ from .trial_job import trial_job
 
 EPOCH, HISTORY, FAILURE = "epoch", "history", "failure"
 """Keys of a Tune result beside `score`: how many epochs, all of them as JSON, and why the training broke."""
+
+NO_START = "WorkerGroupStartupFailedError"
+"""Ray's class of a failure of which it forgets the cause; it has no public name."""
 
 WINNER = "winner"
 """Folder of a sweep."""
@@ -150,12 +153,15 @@ class ReportHistoryCallback(TuneReportCallback):  # type: ignore[misc]
 
 
 def cause_of(error: BaseException) -> str:
-    """Return in one line what broke a training: the first worker's own error where there is one."""
+    """Return in one line what broke a training: a worker's own error where there is one."""
     match error:
         case WorkerGroupError(worker_failures=failures) if failures:
-            error = next(iter(failures.values()))
+            error = decisive(failures)
         case ControllerError():
             error = error.controller_failure
     error = getattr(error, "cause", None) or error
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1] if lines else 'no message'}"
+    hint = (
+        "" if type(error).__name__ != NO_START else " Its process died; often memory has run out on its node."
+    )
+    return f"{type(error).__name__}: {lines[-1] if lines else 'no message'}{hint}"

@@ -5,7 +5,7 @@ starts workers anew that died, or whose node did; what it does not start anew, t
 started here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -202,10 +202,15 @@ def run_training(
 
 
 def root_cause(error: Exception) -> str:
-    """Return in one line what the first failed worker said, or the error itself."""
-    failures = getattr(error, "worker_failures", None) or {0: error}
-    text = str(next(iter(failures.values()))).strip()
+    """Return in one line what a failed worker said, see `decisive`, or the error itself."""
+    text = str(decisive(getattr(error, "worker_failures", None) or {0: error})).strip()
     return text.splitlines()[-1] if text else type(error).__name__
+
+
+def decisive(failures: Mapping[int, Exception]) -> Exception:
+    """Return the failure that explains the others: that of a process which died, else the first."""
+    died = (failure for failure in failures.values() if isinstance(failure, RayActorError))
+    return next(died, next(iter(failures.values())))
 
 
 def read_result(result: Result, recipe: TrainingConfig) -> TrainingResult:

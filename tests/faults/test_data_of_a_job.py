@@ -42,6 +42,7 @@ def train(start, tmp_path, *settings):
         (lambda file: file.write_bytes(file.read_bytes()[:60]), "cannot be decoded"),
         (lambda file: file.write_bytes(b"?" * file.stat().st_size), "not an image of a known format"),
     ],
+    ids=["gone", "cut_short", "overwritten"],
 )
 def test_a_broken_image_ends_the_training_by_name_and_it_goes_on_once_it_is_restored(
     start, images, tmp_path, do, reason

@@ -2,6 +2,7 @@ import json
 import math
 
 import pytest
+from ray.exceptions import ActorDiedError
 from ray.train import ControllerError, WorkerGroupError
 
 from pipeline.errors import JobError
@@ -73,6 +74,10 @@ def test_cause_of_a_diverged_trial_names_loss_epoch_and_way_out():
     ("error", "cause"),
     [
         (WorkerGroupError("text", {1: OSError("a\ndisk full")}), "OSError: disk full"),
+        (
+            WorkerGroupError("text", {0: OSError("reset"), 1: ActorDiedError()}),
+            f"ActorDiedError: {ActorDiedError()}",
+        ),
         (ControllerError(ValueError("no place")), "ValueError: no place"),
         (WorkerGroupError("nobody", {}), "WorkerGroupError: nobody"),
     ],
