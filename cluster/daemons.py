@@ -1,8 +1,9 @@
 """Ends a command whose embedded Ray has lost a daemon: what it waits for would never come.
 
-A driver whose raylet or dashboard was killed waits for ever, one whose GCS was killed is ended by Ray after a
-minute, without a word to the user; calls to a GCS that is gone, those of `ray.shutdown` among them, cannot be
-interrupted (measured, Ray 2.60). So it is the process that ends.
+Without raylet or dashboard a driver waits for ever, for processes that nobody starts or places that nobody
+gives back. One whose GCS was killed is ended by Ray after a minute, without a word to the user; calls to a
+GCS that is gone, those of `ray.shutdown` among them, cannot be interrupted (measured, Ray 2.60). So it is the
+process that ends.
 """
 
 import os

@@ -55,8 +55,8 @@ SETTINGS = {
 MAX_COMMANDS = 4
 PATIENCE = 4.0
 """Times the undisturbed duration: a command that takes longer hangs; chosen."""
-FIRST_GUESS_S = 300.0
-"""Of that duration, until it is measured; chosen."""
+FIRST_LIMIT_S = 1200.0
+"""While that duration is being measured; chosen."""
 LAST_BREATH_S = 60.0
 """How long processes may outlive the last command; chosen."""
 RESULTS, UNDISTURBED = "results.jsonl", "undisturbed.json"
@@ -208,19 +208,25 @@ def kill_one(living: Iterable[Process], draw: random.Random) -> str:
 
 
 def endure(
-    folder: Path, seed: int | None, *, undisturbed_s: float, settings: Mapping[str, Any] = SETTINGS
+    folder: Path,
+    seed: int | None,
+    *,
+    within_s: float,
+    limit_s: float,
+    settings: Mapping[str, Any] = SETTINGS,
 ) -> Ordeal:
     """Do one run; its folder is deleted if it passed.
 
     Args:
         folder: Of the run alone.
         seed: Draws moment and process; None leaves the run undisturbed.
-        undisturbed_s: How long a run takes then.
+        within_s: The latest moment that may be drawn.
+        limit_s: After which a command is taken to hang.
         settings: Overrides of the quickstart.
     """
     draw = None if seed is None else random.Random(seed)
-    moment_s = draw.uniform(0, undisturbed_s) if draw else 0.0
-    commands = Commands(folder, settings, limit_s=PATIENCE * undisturbed_s)
+    moment_s = draw.uniform(0, within_s) if draw else 0.0
+    commands = Commands(folder, settings, limit_s=limit_s)
     try:
         first, killed = commands.give(draw, moment_s)
         attempts = [first]
@@ -305,7 +311,7 @@ def undisturbed_duration(folder: Path) -> float:
     path = folder / UNDISTURBED
     if not path.exists():
         place = folder / "undisturbed"
-        ordeal = endure(place, None, undisturbed_s=FIRST_GUESS_S)
+        ordeal = endure(place, None, within_s=0, limit_s=FIRST_LIMIT_S)
         say(str(ordeal))
         if ordeal.problems:
             raise RuntimeError(f"a run has to end well undisturbed, this did not; see {place}")
@@ -372,7 +378,9 @@ def main() -> int:
     seeds = range(given.first, given.first + given.runs)
     for seed in seeds:
         if seed not in read_results(results_file):
-            ordeal = endure(given.folder / f"run-{seed}", seed, undisturbed_s=undisturbed_s)
+            ordeal = endure(
+                given.folder / f"run-{seed}", seed, within_s=undisturbed_s, limit_s=PATIENCE * undisturbed_s
+            )
             with results_file.open("a") as results:
                 results.write(json.dumps(asdict(ordeal)) + "\n")
             say(f"run {seed}: {ordeal}")
