@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ class Faults:
         cut_every: The connection of every n-th download is cut after half of its bytes; 0 for none.
         refuses_writes: Whether other requests are refused and cut as well.
         ignored_header: WSGI's name of a header that requests are answered without, such as a condition's.
+        delay_s: How long every request waits.
+        refuses_with: S3's code with which all requests are refused, such as ExpiredToken.
         served: Downloads by status or `cut`.
     """
 
@@ -36,6 +39,8 @@ class Faults:
     cut_every: int = 0
     refuses_writes: bool = False
     ignored_header: str = ""
+    delay_s: float = 0.0
+    refuses_with: str = ""
     served: Counter = field(default_factory=Counter)
     _count: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -44,6 +49,7 @@ class Faults:
         """Let everything go well from now on."""
         self.refuse_every = self.cut_every = self._count = 0
         self.refuses_writes, self.ignored_header = False, ""
+        self.delay_s, self.refuses_with = 0.0, ""
         self.served.clear()
 
     def next_fault(self):
@@ -61,6 +67,16 @@ class Server:
 
     url: str
     faults: Faults
+    listener: "_Listener"
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Listen no more until the block ends; what is stored stays."""
+        self.listener.stop()
+        try:
+            yield
+        finally:
+            self.listener.start()
 
     def client(self):
         """Return a client of its own for a test to put objects with."""
@@ -81,6 +97,25 @@ class _Quiet(WSGIRequestHandler):
         pass
 
 
+class _Listener:
+    """Serves an application on a port of this machine, a free one at first."""
+
+    def __init__(self, app):
+        self._app = app
+        self.port = 0
+
+    def start(self):
+        self._server = make_server("127.0.0.1", self.port, self._app, threaded=True, request_handler=_Quiet)
+        self.port = self._server.port
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def stop(self):
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
 class _Faulty:
     """The application with faults put before it."""
 
@@ -91,16 +126,24 @@ class _Faulty:
     def __call__(self, environ, start_response):
         path, is_read = environ["PATH_INFO"].strip("/"), environ["REQUEST_METHOD"] == "GET"
         environ.pop(self._faults.ignored_header, None)
+        time.sleep(self._faults.delay_s)
+        if code := self._faults.refuses_with:
+            error = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>Told to.</Message></Error>"
+            return _refuse(environ, start_response, "403 Forbidden", error.encode())
         if "/" not in path or not (is_read or self._faults.refuses_writes):
             return self._app(environ, start_response)
         fault = self._faults.next_fault()
         self._faults.served[fault or "whole"] += 1
         if fault == "503":
-            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-            start_response("503 Slow Down", [("Content-Type", "application/xml")])
-            return [SLOW_DOWN]
+            return _refuse(environ, start_response, "503 Slow Down", SLOW_DOWN)
         body = self._app(environ, start_response)
         return _cut(body, environ["werkzeug.socket"]) if fault == "cut" else body
+
+
+def _refuse(environ, start_response, status, body):
+    environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    start_response(status, [("Content-Type", "application/xml")])
+    return [body]
 
 
 def _cut(body, connection):
@@ -120,19 +163,15 @@ def running() -> Iterator[Server]:
         "AWS_EC2_METADATA_DISABLED": "true",
     }
     faults = Faults()
-    app = _Faulty(DomainDispatcherApplication(create_backend_app), faults)
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    listener = _Listener(_Faulty(DomainDispatcherApplication(create_backend_app), faults))
     with mock.patch.dict(os.environ, credentials):
-        thread.start()
-        running_server = Server(f"http://127.0.0.1:{server.port}", faults)
-        running_server.client().create_bucket(Bucket=BUCKET)
+        listener.start()
+        server = Server(f"http://127.0.0.1:{listener.port}", faults, listener)
+        server.client().create_bucket(Bucket=BUCKET)
         try:
-            yield running_server
+            yield server
         finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
+            listener.stop()
 
 
 if __name__ == "__main__":

@@ -80,12 +80,14 @@ def test_clocks_that_agree_pass(skew_s):
     assert "between this machine's clock and that of S3" in judged(skew_s)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("skew_s", [60, -60, 890])
 def test_a_clock_that_is_wrong_is_doubted(skew_s):
     with pytest.raises(Doubt, match="s between this machine's clock and that of S3"):
         judged(skew_s)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("skew_s", [910, -910])
 def test_a_clock_that_s3_refuses_is_a_problem_with_its_fix(skew_s):
     with pytest.raises(Problem, match="S3 refuses requests from 900 s on") as caught:

@@ -5,11 +5,10 @@ is imported where it is used, so that `--help` answers at once.
 """
 
 import os
-import signal
-from types import FrameType
 
 from . import jobs, models, networks, submissions, surroundings, versions  # noqa: F401 (their verbs join the application)
 from .app import app
+from .ending import listen_for_signals
 
 TELEMETRY_OFF = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -23,10 +22,5 @@ def main() -> None:
     """Run the command line."""
     for name, value in TELEMETRY_OFF.items():
         os.environ.setdefault(name, value)
-    signal.signal(signal.SIGTERM, _interrupt)
+    listen_for_signals()
     app()
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """Do what Ctrl-C does at this moment: Ray Train stops a training in its own way."""
-    signal.raise_signal(signal.SIGINT)

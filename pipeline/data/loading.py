@@ -18,7 +18,7 @@ from pipeline.config import S3Config
 from pipeline.data.data_plan import DataPlan
 from pipeline.data.random_state import kept_random_state, mix_seed, seed_transforms
 from pipeline.data.sampling import GlobalBatchSampler, SampleKey, batch_shares, check_batches
-from pipeline.data.sources import ImageSource, open_source
+from pipeline.data.sources import ImageSource, UnreadableImageError, open_source
 from pipeline.data.sources.decoded import keep_decoded
 from pipeline.data.sources.fingerprints import has_same_layout
 from pipeline.data.streaming.images import StreamedImages
@@ -139,7 +139,13 @@ class ImageDataset(Dataset[Sample]):
 
     def _read(self, position: int) -> Sample:
         """Return an image, augmented from the random state as it is."""
-        image = self.open().read(int(self._rows[position]))
+        try:
+            image = self.open().read(int(self._rows[position]))
+        except UnreadableImageError as err:
+            raise UnreadableImageError(
+                f"every image must stay as it was checked, in {self._location!r} one has not: {err}; restore "
+                "it and give the same command again"
+            ) from err
         return self._transform(image), int(self._labels[position])
 
 

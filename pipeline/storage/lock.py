@@ -27,7 +27,7 @@ from botocore.exceptions import ClientError
 from pipeline.config import S3Config
 from pipeline.errors import JobError
 
-from .object_store import SCHEME, WRITE, S3Location, StoreError, explain_failure
+from .object_store import SCHEME, WRITE, S3Location, StoreError, explain_failure, make_hasty_client
 from .path import StoragePath
 from .s3_files import S3Files, open_store
 
@@ -49,7 +49,8 @@ def locked(folder: StoragePath, say: Callable[[str], None]) -> Iterator[None]:
 
     Args:
         folder: To hold; it is made where it is not there.
-        say: Told why this waits, if it does: at most a minute, for a sign of another command's life.
+        say: Told why this waits, if it does: at most a minute, for a sign of another command's life; later
+            that an object store is away, and that it is back.
 
     Raises:
         HeldError: If another command works in it.
@@ -63,7 +64,7 @@ def locked(folder: StoragePath, say: Callable[[str], None]) -> Iterator[None]:
     lease = Lease((folder / LOCK).path, handler.s3)
     lease.acquire(say)
     over = threading.Event()
-    thread = threading.Thread(target=lease.renew_until, args=(over,), name="job-lease", daemon=True)
+    thread = threading.Thread(target=lease.renew_until, args=(over, say), name="job-lease", daemon=True)
     thread.start()
     try:
         yield
@@ -148,15 +149,27 @@ class Lease:
                 raise HeldError(str(seen.holder))
             time.sleep(1)
 
-    def renew_until(self, over: threading.Event) -> None:
-        """Say that this command lives, every few seconds; interrupts it where another has taken the lock."""
+    def renew_until(self, over: threading.Event, say: Callable[[str], None]) -> None:
+        """Say that this command lives, every few seconds; interrupts it where another has taken the lock.
+
+        It is the first to notice that the store is away.
+        """
+        self._client = make_hasty_client(self._s3)  # the next renewal is another try
+        is_away = False
         while not over.wait(RENEWAL_S):
             try:
-                if self._take(IfMatch=self._etag):
-                    continue
-                seen = self._look()
+                is_renewed = self._take(IfMatch=self._etag)
+                seen = None if is_renewed else self._look()
             except JobError as err:
+                if not is_away:
+                    say(f"{err}; the job goes on, and waits where it needs the store")
+                is_away = True
                 _log.warning("the lock of the job was not renewed: %s", err)
+                continue
+            if is_away:
+                say("the object store answers again")
+                is_away = False
+            if is_renewed:
                 continue
             if seen is not None and seen.holder == self._holder:
                 self._etag = seen.etag

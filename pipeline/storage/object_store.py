@@ -39,6 +39,10 @@ Source: "Performance design patterns for Amazon S3", horizontal scaling.
 _CONNECT_TIMEOUT_S = 10
 _READ_TIMEOUT_S = 60
 _PATTERN_LETTERS = frozenset("*?[")
+_BUSY = frozenset(
+    ("SlowDown", "503", "ServiceUnavailable", "Throttling", "500", "InternalError", "502", "504")
+)
+_EXPIRED = frozenset(("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"))
 
 StoreError = (BotoCoreError, ClientError)
 """What boto3 raises."""
@@ -195,6 +199,13 @@ WRITE = Access(
 )
 
 
+def is_outage(error: Exception) -> bool:
+    """Return whether a `StoreError` says nothing about the request, so that it may go well later."""
+    if isinstance(error, ClientError):
+        return error.response.get("Error", {}).get("Code") in _BUSY
+    return isinstance(error, BrokenConnection)
+
+
 def explain_failure(error: Exception, location: object, s3: S3Config, access: Access = READ) -> str:
     """Return law, value seen and way out for an error of boto3.
 
@@ -241,9 +252,19 @@ def _explain_answer(error: ClientError, asked: str, store: str, access: Access) 
         )
     if code in ("PreconditionFailed", "412"):
         return f"{asked} must not change while it is read, it has ({code}); run the command again"
-    if code in ("SlowDown", "503", "ServiceUnavailable", "Throttling", "500", "InternalError"):
+    if code in _BUSY:
         return (
             f"{store} must take requests, it still refuses {asked} after many tries ({code}); run again later"
+        )
+    if code in _EXPIRED:
+        return (
+            f"credentials must be valid as long as a job runs, those for {asked} have expired ({code}); "
+            "renew them and give the same command again"
+        )
+    if code == "RequestTimeTooSkewed":
+        return (
+            f"this machine's clock must be that of {store}, it is too far off for {asked} ({code}); correct "
+            "it, and give the same command again"
         )
     return (
         f"{asked} must be {access.adjective}, {store} refuses it ({code}); grant {access.rights} to the "

@@ -1,5 +1,6 @@
 """A file or folder that every machine of a job reaches, on a disk or in an object store."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -12,6 +13,7 @@ from typing import Self
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem, PyFileSystem, copy_files
 
 from pipeline.config import S3Config
+from pipeline.errors import JobError
 
 from .object_store import SCHEME, S3Location, is_s3
 from .s3_files import S3Files
@@ -159,12 +161,12 @@ class StoragePath:
         Not by pyarrow's `copy_files`, which ends well where the end of an upload fails (pyarrow 25).
         """
         if self.is_local:
-            self.local_path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, self.path)
+            with needing_room(self.local_path):
+                self.local_path.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, self.path)
             return
         files: S3Files = self.filesystem.handler
-        with file.open("rb") as content:
-            files.upload(content, self.path)
+        files.upload(file, self.path)
 
     @contextmanager
     def writing(self) -> Iterator[Path]:
@@ -173,13 +175,31 @@ class StoragePath:
         Nothing changes where the block raises. The folder of a file on a disk is made.
         """
         if self.is_local:
-            with _beside(self.local_path) as partial:
+            with needing_room(self.local_path), _beside(self.local_path) as partial:
                 yield partial
                 return
         with tempfile.TemporaryDirectory(prefix="skipline-") as folder:
             new = Path(folder) / self.name
             yield new
             self._upload(new)
+
+
+@contextmanager
+def needing_room(path: Path) -> Iterator[None]:
+    """Turn a full disk that the block meets into a JobError.
+
+    Args:
+        path: What is written there.
+    """
+    try:
+        yield
+    except OSError as err:
+        if err.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise JobError(
+            f"a disk must have room for what a job keeps, there is none for {str(path)!r} ({err.strerror}); "
+            "free some and give the same command again"
+        ) from err
 
 
 @contextmanager

@@ -11,12 +11,11 @@ import logging
 import os
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 from boto3.s3.transfer import TransferConfig
@@ -24,6 +23,7 @@ from botocore.exceptions import ClientError
 from pyarrow.fs import FileInfo, FileSelector, FileSystemHandler, FileType
 
 from pipeline.config import S3Config
+from pipeline.errors import JobError
 
 from .download import Tally, download
 from .object_store import (
@@ -37,6 +37,9 @@ from .object_store import (
     explain_failure,
     make_client,
 )
+from .patience import persist
+
+T = TypeVar("T")
 
 _KEYS_A_REQUEST = 1000
 """The most that S3 deletes at once. Source: its API reference, DeleteObjects."""
@@ -44,6 +47,10 @@ _KEYS_A_REQUEST = 1000
 _PART_BYTES = 16 << 20  # chosen: 10,000 parts, the most there can be, are 160 GiB
 
 _log = logging.getLogger(__name__)
+
+
+class StorageError(JobError, OSError):
+    """What an object store refuses, or is away too long for: to pyarrow and Ray an error of files."""
 
 
 class Repeats:
@@ -161,8 +168,7 @@ class S3Files(FileSystemHandler):  # type: ignore[misc]
     def create_dir(self, path: str, recursive: bool) -> None:  # noqa: ARG002  pyarrow's signature
         """Make a folder; those above it need no making."""
         place = S3Location.parse(f"{SCHEME}{path.strip('/')}")
-        with self._errors(path):
-            self._client.put_object(Bucket=place.bucket, Key=f"{place.path}/", Body=b"")
+        self._ask(path, lambda: self._client.put_object(Bucket=place.bucket, Key=f"{place.path}/", Body=b""))
 
     def delete_dir(self, path: str) -> None:
         """Delete a folder with all that is in it; nothing happens where there is none."""
@@ -170,10 +176,7 @@ class S3Files(FileSystemHandler):  # type: ignore[misc]
         keys = [{"Key": item.key} for item in self._list(place.bucket, f"{place.path}/")]
         for start in range(0, len(keys), _KEYS_A_REQUEST):
             part = {"Objects": keys[start : start + _KEYS_A_REQUEST], "Quiet": True}
-            with self._errors(path):
-                answer = self._client.delete_objects(Bucket=place.bucket, Delete=part)
-                for problem in answer.get("Errors", ()):
-                    raise ClientError({"Error": problem}, "DeleteObjects")
+            self._ask(path, partial(self._delete, place.bucket, part))
 
     def delete_dir_contents(self, path: str, missing_dir_ok: bool = False) -> None:  # noqa: ARG002
         """Delete all that is in a folder, which stays."""
@@ -187,14 +190,13 @@ class S3Files(FileSystemHandler):  # type: ignore[misc]
     def delete_file(self, path: str) -> None:
         """Delete a file; nothing happens where there is none."""
         place = S3Location.parse(f"{SCHEME}{path}")
-        with self._errors(path):
-            self._client.delete_object(Bucket=place.bucket, Key=place.path)
+        self._ask(path, lambda: self._client.delete_object(Bucket=place.bucket, Key=place.path))
 
     def copy_file(self, src: str, dest: str) -> None:
         """Copy a file within the store."""
         source, target = S3Location.parse(f"{SCHEME}{src}"), S3Location.parse(f"{SCHEME}{dest}")
-        with self._errors(src):
-            self._client.copy({"Bucket": source.bucket, "Key": source.path}, target.bucket, target.path)
+        original = {"Bucket": source.bucket, "Key": source.path}
+        self._ask(src, lambda: self._client.copy(original, target.bucket, target.path))
 
     def move(self, src: str, dest: str) -> None:
         """Move a file."""
@@ -207,15 +209,9 @@ class S3Files(FileSystemHandler):  # type: ignore[misc]
 
     def open_input_file(self, path: str) -> pa.NativeFile:
         """Open a file for reading anywhere in it; raises FileNotFoundError if there is none."""
-        place, tally = S3Location.parse(f"{SCHEME}{path}"), Tally()
-        with tempfile.TemporaryDirectory(prefix="skipline-") as folder, self._errors(path):
-            head = self._client.head_object(Bucket=place.bucket, Key=place.path)
-            item = StoredObject(place.path, place.path, head["ContentLength"], head["ETag"])
+        with tempfile.TemporaryDirectory(prefix="skipline-") as folder:
             target = Path(folder) / "file"
-            try:
-                download(self._client, place.bucket, item, target, tally)
-            finally:
-                self._store.repeats.add(tally.num_cut_transfers)
+            self._ask(path, lambda: self._fetch(path, target))
             return pa.OSFile(str(target))  # open, it outlives its folder
 
     def open_output_stream(self, path: str, metadata: Mapping[str, str] | None) -> pa.NativeFile:  # noqa: ARG002
@@ -226,14 +222,18 @@ class S3Files(FileSystemHandler):  # type: ignore[misc]
         """Refuse to append, which no object store can."""
         raise PermissionError(f"nothing can be appended to an object, {SCHEME}{path} is one; write it anew")
 
-    def upload(self, file: Any, path: str) -> None:  # noqa: ANN401
-        """Put an open file at a path."""
+    def upload(self, file: Path, path: str) -> None:
+        """Put a file of this machine at a path."""
         place = S3Location.parse(f"{SCHEME}{path}")
         config = TransferConfig(
             multipart_threshold=_PART_BYTES, multipart_chunksize=_PART_BYTES, max_concurrency=NUM_CONNECTIONS
         )
-        with self._errors(path):
-            self._client.upload_fileobj(file, place.bucket, place.path, Config=config)
+
+        def send() -> None:
+            with file.open("rb") as content:  # anew for every try: boto3 closes it
+                self._client.upload_fileobj(content, place.bucket, place.path, Config=config)
+
+        self._ask(path, send)
 
     @property
     def _store(self) -> Store:
@@ -245,39 +245,59 @@ class S3Files(FileSystemHandler):  # type: ignore[misc]
 
     def _info(self, path: str) -> FileInfo:
         place = S3Location.parse(f"{SCHEME}{path}")
-        with self._errors(path):
+        if place.path:
             try:
-                if place.path:
-                    head = self._client.head_object(Bucket=place.bucket, Key=place.path)
-                    return _file(path, head["ContentLength"])
-            except ClientError as err:
-                if not _is_missing(err):
-                    raise
-            prefix = f"{place.path}/" if place.path else ""
-            answer = self._client.list_objects_v2(Bucket=place.bucket, Prefix=prefix, MaxKeys=1)
+                head = self._ask(path, lambda: self._client.head_object(Bucket=place.bucket, Key=place.path))
+            except FileNotFoundError:
+                pass
+            else:
+                return _file(path, head["ContentLength"])
+        prefix = f"{place.path}/" if place.path else ""
+        answer = self._ask(
+            path, lambda: self._client.list_objects_v2(Bucket=place.bucket, Prefix=prefix, MaxKeys=1)
+        )
         is_folder = answer["KeyCount"] or not place.path
         return FileInfo(path, FileType.Directory if is_folder else FileType.NotFound)
 
-    def _list(self, bucket: str, prefix: str) -> Iterator[StoredObject]:
-        with self._errors(f"{bucket}/{prefix}"):
+    def _list(self, bucket: str, prefix: str) -> list[StoredObject]:
+        def ask() -> list[Any]:
             pages: Iterable[Any] = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=bucket, Prefix=prefix
             )
-            for page in pages:
-                for entry in page.get("Contents", ()):
-                    yield StoredObject(
-                        entry["Key"].removeprefix(prefix), entry["Key"], entry["Size"], entry["ETag"]
-                    )
+            return [entry for page in pages for entry in page.get("Contents", ())]
 
-    @contextmanager
-    def _errors(self, path: str) -> Iterator[None]:
-        """Turn errors of boto3 into those of files."""
+        return [
+            StoredObject(entry["Key"].removeprefix(prefix), entry["Key"], entry["Size"], entry["ETag"])
+            for entry in self._ask(f"{bucket}/{prefix}", ask)
+        ]
+
+    def _fetch(self, path: str, target: Path) -> None:
+        place, tally = S3Location.parse(f"{SCHEME}{path}"), Tally()
+        head = self._client.head_object(Bucket=place.bucket, Key=place.path)
+        item = StoredObject(place.path, place.path, head["ContentLength"], head["ETag"])
         try:
-            yield
+            download(self._client, place.bucket, item, target, tally)
+        finally:
+            self._store.repeats.add(tally.num_cut_transfers)
+
+    def _delete(self, bucket: str, part: Mapping[str, Any]) -> None:
+        answer = self._client.delete_objects(Bucket=bucket, Delete=part)
+        for problem in answer.get("Errors", ()):
+            raise ClientError({"Error": problem}, "DeleteObjects")
+
+    def _ask(self, path: str, call: Callable[[], T]) -> T:
+        """Return what a call of boto3 returns, made again while the store is away; its errors as ours.
+
+        Raises:
+            FileNotFoundError: If there is nothing at the path.
+            StorageError: If the store refuses the call, or was away for too long.
+        """
+        try:
+            return persist(call, self.s3.endpoint_url or "the S3 service")
         except StoreError as err:
             if isinstance(err, ClientError) and _is_missing(err):
                 raise FileNotFoundError(f"there is no file {SCHEME}{path}") from err
-            raise OSError(explain_failure(err, f"{SCHEME}{path}", self.s3, WRITE)) from err
+            raise StorageError(explain_failure(err, f"{SCHEME}{path}", self.s3, WRITE)) from err
 
 
 class _Upload:
@@ -290,7 +310,7 @@ class _Upload:
     def __init__(self, files: S3Files, path: str) -> None:
         self._files = files
         self._path = path
-        self._buffer = tempfile.TemporaryFile(prefix="skipline-")  # noqa: SIM115  closed by `close`
+        self._buffer = tempfile.NamedTemporaryFile(prefix="skipline-")  # noqa: SIM115  closed by `close`
         self.closed = False
 
     def __del__(self) -> None:
@@ -313,8 +333,8 @@ class _Upload:
             return
         self.closed = True
         with self._buffer:
-            self._buffer.seek(0)
-            self._files.upload(self._buffer, self._path)
+            self._buffer.flush()
+            self._files.upload(Path(self._buffer.name), self._path)
 
 
 def _file(path: str, size_bytes: int) -> FileInfo:

@@ -9,7 +9,9 @@ augmentation and every other draw of an epoch follow from seed, epoch and rank, 
 random sources anew, and so does a checkpoint that is written within one. None needs a random state.
 """
 
+import errno
 import json
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.amp import GradScaler
@@ -245,7 +248,12 @@ def _check_parts(folder: Path, manifest: Manifest, state: TrainingState) -> None
 
 
 def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:
+        if f"os error {errno.ENOSPC}" in str(error):  # it tells what the system said as text alone
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
 
 
 def _take_over(state: Mapping[int, dict[str, Any]], optimizer: Optimizer) -> None:

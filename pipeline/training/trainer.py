@@ -31,6 +31,7 @@ from pipeline.storage import StoragePath
 from .best import best_checkpoint
 from .checkpoint import History, ends_epoch, read_stored_history
 from .divergence import Divergence
+from .hopeless import HopelessCallback
 from .plan import TrainingPlan
 from .progress import EpochCallback, Progress, open_board, tell, watching
 from .snapshot import SnapshotCallback, mend_snapshot
@@ -97,7 +98,7 @@ def build_trainer(
             name=name,
             storage_path=storage.path,
             storage_filesystem=storage.filesystem,
-            callbacks=[SnapshotCallback(run), *callbacks],
+            callbacks=[SnapshotCallback(run), HopelessCallback(), *callbacks],
             checkpoint_config=CheckpointConfig(
                 num_to_keep=recipe.keep_checkpoints,
                 checkpoint_score_attribute=recipe.best_by,
@@ -186,9 +187,11 @@ def run_training(
         with watching(board, on_progress):
             result = fit(plan, name=name, storage=storage, board=board, callbacks=[EpochCallback(board)])
     except (TrainingFailedError, RayActorError) as error:
+        is_hopeless = isinstance(getattr(error, "controller_failure", None), JobError)
+        tried = "" if is_hopeless else f" and its {MAX_FAILURES} restarts were used up"
         raise JobError(
-            f"training {name} failed and its {MAX_FAILURES} restarts were used up: "
-            f"{root_cause(error)}; completed epochs are kept, the same command goes on from there"
+            f"training {name} failed{tried}: {root_cause(error)}; completed epochs are kept, the same "
+            "command goes on from there"
         ) from error
     divergence: Divergence | None = result.return_value
     if divergence is not None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from ray import train
 
 from pipeline.storage import StoragePath
+from pipeline.storage.path import needing_room
 
 from .checkpoint import Reached, TrainingState, save_checkpoint
 from .session import Session
@@ -49,8 +50,9 @@ def report(session: Session, reached: Reached) -> None:
     if session.rank == 0:
         own = checkpoint_name(len(reached.history), updates=reached.updates)
         name = free_name(own, {stored.folder.name for stored in registered()})
-        folder = Path(tempfile.mkdtemp(prefix=staging_prefix(session)))
-        save_checkpoint(folder, training_state(session), reached)
+        with needing_room(Path(tempfile.gettempdir())):
+            folder = Path(tempfile.mkdtemp(prefix=staging_prefix(session)))
+            save_checkpoint(folder, training_state(session), reached)
         checkpoint = train.Checkpoint.from_directory(folder)
     recipe = session.plan.recipe
     # Ray ranks every checkpoint; one within an epoch is the worst.

@@ -127,6 +127,7 @@ def test_what_is_in_memory_is_not_kept_again():
     assert keep_decoded(source, 1) is source
 
 
+@pytest.mark.faults
 def test_a_cache_folder_that_cannot_be_written_costs_only_time(mixed_folder, tmp_path, monkeypatch, caplog):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SKIPLINE_CACHE_DIR", str(tmp_path / "file"))
@@ -136,6 +137,7 @@ def test_a_cache_folder_that_cannot_be_written_costs_only_time(mixed_folder, tmp
     assert "images are decoded every epoch: 0 MiB of pixels cannot be kept in" in caplog.text
 
 
+@pytest.mark.faults
 def test_a_full_disk_costs_only_time(mixed_folder, monkeypatch, caplog):
     caplog.set_level(logging.WARNING)
     usage = shutil.disk_usage("/")._replace(free=10)

@@ -106,6 +106,7 @@ def test_the_fingerprint_is_the_same_on_every_machine(folder, s3, cache_dir):
     assert open_source(folder, s3).fingerprint == first
 
 
+@pytest.mark.faults
 def test_throttling_and_cut_connections_are_survived_and_told_once(folder, s3, store, image_folder, caplog):
     caplog.set_level(logging.INFO, logger="pipeline")
     store.faults.refuse_every, store.faults.cut_every = 10, 7
@@ -118,6 +119,7 @@ def test_throttling_and_cut_connections_are_survived_and_told_once(folder, s3, s
     assert f"{refused} requests were repeated, {cut} transfers were cut and taken up again" in told[0]
 
 
+@pytest.mark.faults
 def test_a_cut_transfer_goes_on_where_it_broke(store, s3, parquet_file, caplog):
     caplog.set_level(logging.INFO, logger="pipeline")
     path = parquet_file([0, 1] * 20)
@@ -131,6 +133,7 @@ def test_a_cut_transfer_goes_on_where_it_broke(store, s3, parquet_file, caplog):
     assert store.faults.served["cut"] == 1
 
 
+@pytest.mark.faults
 def test_a_store_that_never_stops_refusing_fails_the_job(folder, s3, store, monkeypatch):
     monkeypatch.setattr(staging, "make_client", _impatient_client)
     store.faults.refuse_every = 1
@@ -142,6 +145,7 @@ def _impatient_client(s3):
     return make_client(s3, max_attempts=1)
 
 
+@pytest.mark.faults
 def test_a_staging_that_was_interrupted_is_gone_on_with(folder, s3, store, monkeypatch):
     monkeypatch.setattr(staging, "make_client", _impatient_client)
     store.faults.refuse_every = 20
@@ -154,6 +158,7 @@ def test_a_staging_that_was_interrupted_is_gone_on_with(folder, s3, store, monke
     assert store.faults.served["whole"] <= 24 - arrived + 16
 
 
+@pytest.mark.faults
 def test_objects_that_changed_after_the_check_are_refused(folder, s3, store, prepare, cache_dir):
     plan = prepare(folder, s3=s3)
     store.client().put_object(Bucket=BUCKET, Key="pets/cat/0.png", Body=b"other")

@@ -22,6 +22,7 @@ class _Silent:
         pass
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("limit", [{}, {"cache_limit_gib": 1e-9}])
 def test_workers_find_the_images_of_a_job_in_a_faulty_store(
     limit, store, parquet_file, tmp_path, cache_dir, caplog

@@ -2,6 +2,9 @@ import io
 import logging
 import pickle
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +24,8 @@ from pipeline.data.streaming.scan import ScannedSource
 from pipeline.data.streaming.shards import find_sharded
 from pipeline.data.transforms import Preprocessing, eval_transform
 from pipeline.errors import JobError, RequestError
+from pipeline.storage import patience
+from pipeline.storage.object_store import make_client
 from tests.s3_server import BUCKET
 
 PLAIN = eval_transform(Preprocessing(8, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear"))
@@ -255,6 +260,22 @@ def test_throttling_and_cut_connections_are_survived_and_told_once(plan, store, 
     assert digest(train(plan)) == expected
     assert store.faults.served["cut"] > 0
     assert caplog.text.count("transfers were cut and taken up again") == 1
+
+
+@pytest.mark.faults
+def test_a_store_that_is_away_in_an_epoch_is_waited_for(plan, store, cache_dir, monkeypatch):
+    impatient = partial(make_client, max_attempts=1)
+    monkeypatch.setattr("pipeline.data.streaming.shards.make_client", impatient)
+    monkeypatch.setattr(patience, "_PAUSE_S", 0.1)
+    expected = digest(train(plan))
+    shutil.rmtree(cache_dir)
+    batches = iter(train(plan))
+    first = next(batches)
+    with ThreadPoolExecutor() as pool:
+        with store.away():
+            rest = pool.submit(list, batches)
+            time.sleep(1)
+        assert digest([first, *rest.result()]) == expected
 
 
 def test_shards_that_changed_after_the_check_are_refused(plan, store):

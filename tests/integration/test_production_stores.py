@@ -304,6 +304,7 @@ def test_the_doctor_finds_a_missing_bucket_and_still_looks_at_the_rest(capfd):
     assert findings["registered models"]["verdict"] == "passed"
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 @pytest.mark.ray
 def test_a_server_killed_in_a_training_is_told_everything_once_when_it_is_back(start, server, tmp_path):
@@ -330,6 +331,7 @@ def test_a_server_killed_in_a_training_is_told_everything_once_when_it_is_back(s
     assert (tmp_path / "base" / "load.py").exists()
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 @pytest.mark.ray
 def test_a_job_killed_in_an_outage_is_told_of_in_full_by_the_same_command(start, server):

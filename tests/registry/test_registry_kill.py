@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from pipeline.registry.register import register_model
 from pipeline.registry.store import connect, embedded_uri, ensure_experiment
 from pipeline.registry.tracking import JobRun
@@ -46,6 +48,7 @@ def job(storage, network, preprocessing, table, origin):
     return client, experiment_id
 
 
+@pytest.mark.faults
 def test_a_driver_killed_in_its_upload_goes_on_to_one_version(storage, network, preprocessing, table, origin):
     here = str(Path(__file__).parent)
     driver = subprocess.run([sys.executable, "-W", "ignore", "-c", DRIVER, here, str(storage)])

@@ -60,6 +60,7 @@ def outbox(heard, monkeypatch):
         yield opened
 
 
+@pytest.mark.faults
 def test_what_is_put_in_an_outage_is_delivered_after_it_in_order(outbox, store, heard):
     store.is_away = True
     for fact in range(5):
@@ -82,6 +83,7 @@ def test_nobody_waits_for_what_is_put(outbox):
     outbox.ask(lambda: None)
 
 
+@pytest.mark.faults
 def test_a_question_waits_visibly_and_for_a_stated_time(outbox, store, heard):
     store.is_away = True
     with pytest.raises(JobError, match=r"within 0.005 min.*the same command.*trains nothing twice"):
@@ -92,6 +94,7 @@ def test_a_question_waits_visibly_and_for_a_stated_time(outbox, store, heard):
         outbox.ask(lambda: store.tell("z"), patience_s=0.3)
 
 
+@pytest.mark.faults
 def test_a_refusal_holds_up_nothing_and_is_told_at_the_next_question(outbox, store):
     def refused():
         raise JobError("the run was deleted")

@@ -52,6 +52,7 @@ def test_a_folder_is_held_once_and_free_afterwards(place):
         pass
 
 
+@pytest.mark.faults
 def test_a_command_that_was_killed_on_another_machine_gives_the_folder_up_after_its_lease(folder):
     _write(folder, ELSEWHERE)
     said, start_s = [], time.monotonic()
@@ -62,6 +63,7 @@ def test_a_command_that_was_killed_on_another_machine_gives_the_folder_up_after_
     assert text.startswith("process 1 on another-host worked on this job")
 
 
+@pytest.mark.faults
 def test_a_command_that_was_killed_on_this_machine_gives_the_folder_up_at_once(folder):
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
@@ -72,6 +74,7 @@ def test_a_command_that_was_killed_on_this_machine_gives_the_folder_up_at_once(f
     assert said == []
 
 
+@pytest.mark.faults
 def test_of_many_commands_that_find_a_dead_lock_one_takes_it(folder, monkeypatch):
     monkeypatch.setattr(lock, "LEASE_S", 60.0)
     process = subprocess.Popen([sys.executable, "-c", ""])
@@ -98,6 +101,7 @@ def test_of_many_commands_that_find_a_dead_lock_one_takes_it(folder, monkeypatch
     assert len(taken) == 1
 
 
+@pytest.mark.faults
 def test_a_command_that_lost_its_lock_is_interrupted(folder):
     def work_on():
         with locked(folder, _silent):
@@ -110,6 +114,7 @@ def test_a_command_that_lost_its_lock_is_interrupted(folder):
     assert _holder(folder)["token"] == "other"
 
 
+@pytest.mark.faults
 def test_a_lock_whose_answer_was_lost_is_still_ones_own(folder, s3):
     lease = Lease((folder / LOCK).path, s3)
     lease.acquire(_silent)
@@ -117,3 +122,25 @@ def test_a_lock_whose_answer_was_lost_is_still_ones_own(folder, s3):
     assert _holder(folder)["pid"] == os.getpid()
     lease.release()
     assert not (folder / LOCK).exists()
+
+
+@pytest.mark.faults
+def test_a_lock_file_of_the_future_keeps_nobody_out(tmp_path):
+    (tmp_path / LOCK).touch()
+    os.utime(tmp_path / LOCK, (time.time() + 86_400,) * 2)
+    with locked(StoragePath.local(tmp_path), _silent):
+        pass
+
+
+@pytest.mark.faults
+def test_a_store_that_is_away_is_told_once_and_the_lock_kept(folder, store):
+    said = []
+    with locked(folder, said.append):
+        holder = _holder(folder)
+        with store.away():
+            time.sleep(2)
+        time.sleep(1)
+        assert _holder(folder) == holder
+    away, back = said
+    assert away.startswith("the object store must answer, http://")
+    assert back == "the object store answers again"

@@ -2,12 +2,15 @@
 
 import os
 import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from pyarrow.fs import FileSelector, FileType, copy_files
 
-from pipeline.storage import StoragePath
-from pipeline.storage.s3_files import Repeats, open_store
+from pipeline.storage import StoragePath, patience, s3_files
+from pipeline.storage.s3_files import Repeats, StorageError, open_store
 from tests.s3_server import BUCKET
 
 
@@ -36,6 +39,7 @@ def test_children_are_the_files_and_folders_of_a_folder_by_name(place):
     assert (place / "deep").exists()
 
 
+@pytest.mark.faults
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(place):
     file = place / "weights"
     file.write_text("old")
@@ -92,6 +96,7 @@ def test_a_place_is_named_as_the_user_named_it(tmp_path, s3):
         _ = stored.local_path
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("num_bytes", [0, 5, 40_000_000])
 def test_files_come_through_refused_requests_and_cut_connections(store, s3, prefix, tmp_path, num_bytes):
     content = os.urandom(num_bytes)
@@ -168,6 +173,7 @@ def test_files_are_copied_and_moved(place):
     assert {child.name: child.read_text() for child in place.children()} == {"b": "a", "c": "a"}
 
 
+@pytest.mark.faults
 def test_a_writer_that_fails_uploads_nothing(s3, prefix):
     place = StoragePath.parse(prefix, s3)
     stream = place.filesystem.open_output_stream((place / "half").path)
@@ -179,3 +185,60 @@ def test_a_writer_that_fails_uploads_nothing(s3, prefix):
 def test_what_a_store_refuses_is_explained(s3):
     with pytest.raises(OSError, match=r"'s3://missing/x' must exist, http://.* has no such bucket"):
         StoragePath.parse("s3://missing", s3).__truediv__("x").write_text("x")
+
+
+@pytest.fixture
+def impatient(s3, monkeypatch):
+    """Settings of a client that tries once, so that the waiting is ours."""
+    monkeypatch.setattr(s3_files, "make_client", partial(s3_files.make_client, max_attempts=1))
+    monkeypatch.setattr(patience, "_PAUSE_S", 0.1)
+    return s3.model_copy(update={"region": "eu-west-1"})  # a client of its own
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("num_bytes", [5, 40_000_000])
+def test_a_store_that_is_away_for_a_while_is_waited_for(store, impatient, prefix, tmp_path, num_bytes):
+    content = os.urandom(num_bytes)
+    (tmp_path / "file").write_bytes(content)
+    folder = StoragePath.parse(prefix, impatient)
+    folder.copy_from(tmp_path)
+    with ThreadPoolExecutor() as pool:
+        with store.away():
+            again = pool.submit(folder.copy_from, tmp_path)
+            read = pool.submit((folder / "file").read_bytes)
+            time.sleep(1)
+        again.result()
+        assert read.result() == content
+    assert (folder / "file").read_bytes() == content
+
+
+@pytest.mark.faults
+def test_a_store_that_is_away_for_too_long_is_said(store, impatient, prefix, monkeypatch):
+    monkeypatch.setattr(patience, "PATIENCE_S", 0.5)
+    file = StoragePath.parse(prefix, impatient) / "file"
+    file.write_text("old")
+    with (
+        store.away(),
+        pytest.raises(StorageError, match=r"the object store must answer, http.* does not for"),
+    ):
+        file.write_text("new")
+    assert file.read_text() == "old"
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("ExpiredToken", r"those for 's3://.*/file' have expired \(ExpiredToken\); renew them"),
+        ("RequestTimeTooSkewed", r"clock must be that of http.* \(RequestTimeTooSkewed\); correct it"),
+    ],
+    ids=["expired", "skewed"],
+)
+def test_a_refusal_is_no_outage_and_says_the_way_out(store, s3, prefix, code, message):
+    file = StoragePath.parse(prefix, s3) / "file"
+    file.write_text("old")
+    store.faults.refuses_with = code
+    with pytest.raises(StorageError, match=message):
+        file.write_text("new")
+    store.faults.clear()
+    assert file.read_text() == "old"

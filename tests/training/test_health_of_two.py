@@ -26,6 +26,7 @@ def stop_of_both(meeting, fault):
     return [worker.communicate(timeout=120)[0].strip() for worker in workers]
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [

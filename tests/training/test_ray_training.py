@@ -5,10 +5,13 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+import ray
 import torch
 from safetensors.torch import load_file
 
+from cluster.runtime import OBJECT_STORE_BYTES
 from pipeline.errors import JobError
 from pipeline.recipe import TrainingConfig
 from pipeline.storage import StoragePath
@@ -84,6 +87,7 @@ def test_a_run_ended_early_goes_on_to_the_weights_of_an_uninterrupted_one(digits
         )
 
 
+@pytest.mark.faults
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_loss_that_is_not_finite_ends_the_training_at_once_with_the_way_out(
@@ -113,6 +117,7 @@ def broken_run(digits, tiny_job, tmp_path, request):
     return plan, weights
 
 
+@pytest.mark.faults
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize(
     ("broken_run", "notes"),
@@ -142,6 +147,7 @@ def test_a_truncated_checkpoint_is_refused_by_name_and_the_one_before_it_used(br
     assert result.checkpoint.name in ("checkpoint_0001", "checkpoint_0001.2", "checkpoint_0002.2")
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_run_goes_on_though_its_list_was_cut_short_and_a_folder_deleted(digits, tiny_job, tmp_path):
@@ -188,3 +194,19 @@ def test_epochs_and_steps_are_told_while_training_runs(digits, tiny_job, tmp_pat
     result = train(plan, tmp_path, name="watched", on_progress=heard.append)
     assert tuple(report for progress in heard for report in progress.reports) == result.history
     assert heard[-1].step == heard[-1].num_steps
+
+
+@pytest.mark.faults
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_full_object_store_does_not_stop_a_training(digits, tiny_job, tmp_path):
+    blocks = []
+
+    def fill(progress):
+        while progress.epoch == 2 and len(blocks) < 10:
+            blocks.append(ray.put(np.full(50 << 20, len(blocks), np.uint8)))
+
+    plan = plan_training(tiny_job(epochs=3), digits)
+    history = train(plan, tmp_path, on_progress=fill).history
+    assert [report.epoch for report in history] == [1, 2, 3]
+    assert len(blocks) * (50 << 20) > OBJECT_STORE_BYTES
+    assert [int(ray.get(block)[-1]) for block in blocks] == list(range(10))

@@ -27,6 +27,7 @@ def test_a_run_that_never_started_is_left_alone(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("kept", [0, 1, 40])
 def test_half_a_list_gives_way_to_its_copy(run, kept):
     whole = (run / SNAPSHOT).read_text()
@@ -42,6 +43,7 @@ def test_half_a_list_without_copy_lets_the_training_start_over(run):
     assert not (run / SNAPSHOT).exists()
 
 
+@pytest.mark.faults
 def test_a_listed_folder_that_is_gone_becomes_an_empty_one(run):
     (run / "checkpoint_0002").rmdir()
     mend_snapshot(StoragePath.local(run))

@@ -31,6 +31,7 @@ from pipeline.storage.object_store import (
     is_s3,
     make_client,
 )
+from pipeline.storage.patience import persist
 
 _log = logging.getLogger(__name__)
 
@@ -192,7 +193,10 @@ class StoredShards(Shards):
         make_folder(target.parent)
         try:
             client = self._own_client()
-            download(client, self._manifest.location.bucket, item, target, self._tally)
+            persist(
+                lambda: download(client, self._manifest.location.bucket, item, target, self._tally),
+                self._s3.endpoint_url or "the S3 service",
+            )
         except StoreError as err:
             raise JobError(explain_failure(err, f"{self.location}/{item.name}", self._s3)) from err
         try:
