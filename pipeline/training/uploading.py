@@ -54,13 +54,11 @@ def report(session: Session, reached: Reached) -> None:
             folder = Path(tempfile.mkdtemp(prefix=staging_prefix(session)))
             save_checkpoint(folder, training_state(session), reached)
         checkpoint = train.Checkpoint.from_directory(folder)
-    recipe = session.plan.recipe
-    # Ray ranks every checkpoint; one within an epoch is the worst.
-    worst = (
-        {} if not reached.updates else {recipe.best_by: -math.inf if recipe.best_is == "max" else math.inf}
-    )
+    metrics, recipe = reached.to_metrics(), session.plan.recipe
+    if reached.updates:  # Ray ranks every checkpoint; this is the worst.
+        metrics[recipe.best_by] = -math.inf if recipe.best_is == "max" else math.inf
     train.report(
-        {**worst, **reached.to_metrics()},
+        metrics,
         checkpoint=checkpoint,
         # Rank 0's name counts. Being the same whenever a step is trained again, it overwrites what a
         # killed worker had uploaded and not registered.
