@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
+from cluster.daemons import daemons_watched
 from cluster.runtime import connected, run_remotely
 from pipeline.config import Job
 from pipeline.data.plan import DataPlan, prepare_data
@@ -114,7 +115,8 @@ def opened(job: Job, reporter: Reporter) -> Iterator[Session]:
             session = Session(job, folder, open_run(job), outbox, reporter)
             tell_again(session)
             try:
-                yield session
+                with daemons_watched(partial(give_up, session)):
+                    yield session
             except Exception:
                 bid_farewell(session, "FAILED")
                 raise
@@ -150,6 +152,15 @@ def bid_farewell(session: Session, status: EndStatus) -> None:
     except JobError as error:
         _log.warning("the run is not closed: %s", error)
         session.reporter.say("MLflow shows the run as RUNNING until the same command is given again")
+
+
+def give_up(session: Session, loss: str) -> None:
+    """Say why a command ends whose Ray is gone."""
+    session.reporter.say(
+        f"error: a job needs the processes of its Ray, {loss} (-9 is what a machine does that runs out of "
+        "memory); what was finished is kept, the same command goes on from there"
+    )
+    bid_farewell(session, "FAILED")
 
 
 def open_run(job: Job) -> JobRun:

@@ -43,6 +43,18 @@ def test_every_preset_is_a_valid_job(name):
             "training.epochs: input should be greater than or equal to 1, got 0",
         ),
         ({"training": {}}, "key 'training.epochs' is required and missing"),
+        (
+            {"training": {"epochs": 2, "workers": 2, "min_workers": 3}},
+            "min_workers <= workers must hold, got 3 and 2",
+        ),
+        (
+            {"training": {"epochs": 2, "workers": 4}, "limits": {"max_workers": 3}},
+            "limits: max_workers and max_gpus must let one training run, got 3 for training.workers 4",
+        ),
+        (
+            {"training": {"epochs": 2, "workers": 2, "use_gpu": True}, "limits": {"max_gpus": 1}},
+            "limits: max_workers and max_gpus must let one training run, got 1 for training.workers 2",
+        ),
         ({"name": "a/b"}, "name: string should match pattern"),
         ({"split": "half"}, "split: input should be 'paper', got 'half'"),
         (
@@ -188,6 +200,9 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path, text):
 def test_the_same_settings_are_the_same_job_wherever_they_are_stored():
     job = parse_job(_data())
     assert parse_job(_data(storage="elsewhere")).key() == job.key()
+    assert parse_job(_data(limits={"max_workers": 4})).key() == job.key()
+    keeps_going = {"min_workers": 1, "checkpoint_minutes": 5}
+    assert parse_job(_data(training={**_data()["training"], **keeps_going})).key() == job.key()
     assert parse_job(_data(seed=1)).key() != job.key()
 
 

@@ -6,6 +6,7 @@ import pytest
 from cluster.runtime import Capacity
 from pipeline.config import parse_job
 from pipeline.preflight import find_problems, placement_problems
+from pipeline.search.driver import max_concurrent_trials
 from pipeline.training.plan import shape_of
 
 
@@ -139,6 +140,20 @@ def test_a_storage_that_cannot_be_written_is_refused(tmp_path):
 def test_workers_fit_where_whole_workers_fit_on_nodes(tmp_path, nodes, fits):
     job = _job(tmp_path, training={"epochs": 2, "workers": 2, "batch_size": 64})
     assert (placement_problems(job, Capacity(nodes)) == []) is fits
+
+
+@pytest.mark.parametrize(("search", "fits"), [(None, True), ({"space": "resnet", "epochs": 1}, False)])
+def test_an_elastic_training_needs_its_fewest_workers_and_a_trial_all(tmp_path, search, fits):
+    training = {"epochs": 2, "workers": 2, "min_workers": 1, "batch_size": 64}
+    job = _job(tmp_path, training=training, search=search)
+    assert (placement_problems(job, Capacity(((1, 0),))) == []) is fits
+
+
+@pytest.mark.parametrize(("limits", "trials"), [({}, 4), ({"max_workers": 5}, 2), ({"max_gpus": 1}, 4)])
+def test_limits_bound_the_trials_at_a_time(tmp_path, monkeypatch, limits, trials):
+    monkeypatch.setattr("pipeline.search.driver.capacity", lambda: Capacity(((8, 0),)))
+    training = {"epochs": 2, "workers": 2, "batch_size": 64}
+    assert max_concurrent_trials(_job(tmp_path, training=training, limits=limits)) == trials
 
 
 def test_gpus_that_do_not_exist_are_refused_with_the_arithmetic(tmp_path):

@@ -5,6 +5,7 @@ storage in the background, then registers it and deletes the local one. A worker
 loses that one at most: only registered checkpoints are ever restored.
 """
 
+import math
 import shutil
 import tempfile
 from collections.abc import Collection
@@ -53,8 +54,11 @@ def report(session: Session, reached: Reached) -> None:
             folder = Path(tempfile.mkdtemp(prefix=staging_prefix(session)))
             save_checkpoint(folder, training_state(session), reached)
         checkpoint = train.Checkpoint.from_directory(folder)
+    metrics, recipe = reached.to_metrics(), session.plan.recipe
+    if reached.updates:  # Ray ranks every checkpoint; this is the worst.
+        metrics[recipe.best_by] = -math.inf if recipe.best_is == "max" else math.inf
     train.report(
-        reached.to_metrics(),
+        metrics,
         checkpoint=checkpoint,
         # Rank 0's name counts. Being the same whenever a step is trained again, it overwrites what a
         # killed worker had uploaded and not registered.
