@@ -4,14 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
-import uuid
-from contextlib import suppress
 from pathlib import Path
 
 import yaml
 
 from tests.digits_job import JOB
+from tests.processes import Process, outlived, processes_in
 
 END_S = 300
 GONE_S = 30
@@ -36,7 +34,7 @@ class Command:
 
     def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
         self.printed = ""
-        self._mark = uuid.uuid4().hex
+        self.folder = folder
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pipeline", *(arguments or ("run", "job.yaml"))],
@@ -45,7 +43,6 @@ class Command:
                 **inherited,
                 "PYTHONPATH": ROOT,
                 "SKIPLINE_CACHE_DIR": str(folder / "cache"),
-                "SKIPLINE_TEST": self._mark,
                 **environment,
             },
             stdout=subprocess.PIPE,
@@ -71,36 +68,21 @@ class Command:
         """Send the command a signal."""
         self.process.send_signal(number)
 
-    def processes(self, title: str = "") -> list[int]:
-        """Return the processes that it has started, those of a title alone, such as `ray::RayTrainWorker`."""
-        return [
-            int(folder.name)
-            for folder in Path("/proc").glob("[0-9]*")
-            if self._mark in _read(folder / "environ") and title in _read(folder / "cmdline")
-        ]
+    def workers(self) -> list[Process]:
+        """Return the processes that train for it."""
+        return [process for process in processes_in(self.folder) if process.role == "RayTrainWorker"]
 
-    def leftovers(self) -> list[int]:
+    def leftovers(self) -> list[Process]:
         """Return the processes that are still there some time after its end."""
-        deadline_s = time.monotonic() + GONE_S
-        while (left := self.processes()) and time.monotonic() < deadline_s:
-            time.sleep(0.2)
-        return left
+        return outlived(processes_in(self.folder), self.folder, patience_s=GONE_S)
 
     def kill(self) -> None:
         """End it and what it has started, as far as that has not ended."""
-        for process in self.processes():
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
+        for process in processes_in(self.folder):
+            process.kill()
         self.process.wait()
         self.process.stdout.close()
 
     def _show(self, line: str) -> None:
         self.printed += line
         sys.stdout.write(line)
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_bytes().decode(errors="replace")
-    except OSError:  # the process has ended, or is another user's
-        return ""

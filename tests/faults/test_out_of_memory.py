@@ -1,9 +1,6 @@
 """The workers of one trial are killed again and again, as the kernel does where memory runs out."""
 
-import contextlib
 import json
-import os
-import signal
 import time
 
 import pytest
@@ -24,9 +21,8 @@ def records(folder):
 def kill_workers_of(number, command, folder):
     """Kill every worker until the trial of a number has ended; one trial runs at a time."""
     while records(folder)[number]["outcome"] is None:
-        for worker in command.processes("ray::RayTrainWorker"):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(worker, signal.SIGKILL)
+        for worker in command.workers():
+            worker.kill()
         time.sleep(0.5)
 
 
