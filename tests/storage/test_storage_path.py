@@ -242,3 +242,11 @@ def test_a_refusal_is_no_outage_and_says_the_way_out(store, s3, prefix, code, me
         file.write_text("new")
     store.faults.clear()
     assert file.read_text() == "old"
+
+
+@pytest.mark.faults
+def test_a_slow_store_costs_only_time(store, s3, prefix):
+    store.faults.delay_s = 0.5
+    file = StoragePath.parse(prefix, s3) / "file"
+    file.write_text("whole")
+    assert file.read_text() == "whole"
