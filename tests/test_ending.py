@@ -1,0 +1,59 @@
+"""A command that ignores its first signals, as Ray Train does, is told to stop."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pipeline.cli.ending import SAME_S
+from tests.processes import outlived, processes_in
+
+COMMAND = """
+import signal, subprocess, sys, time
+from pipeline.cli.ending import listen_for_signals
+listen_for_signals()
+signal.signal(signal.SIGINT, lambda *_: print("heard", flush=True))
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print("ready", flush=True)
+while True:
+    time.sleep(0.1)
+"""
+
+pytestmark = pytest.mark.faults
+
+
+@pytest.fixture
+def command(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    yield process
+    for one in processes_in(tmp_path):
+        one.kill()
+    process.communicate()
+
+
+def test_the_second_signal_ends_it_with_all_that_it_started(command, tmp_path):
+    started = processes_in(tmp_path)
+    command.send_signal(signal.SIGINT)
+    time.sleep(2 * SAME_S)
+    command.send_signal(signal.SIGTERM)
+    assert command.wait(10) == 1
+    assert command.stderr.read() == "ended at once; the same command goes on from here\n"
+    assert len(started) == 2
+    assert outlived(started, tmp_path, patience_s=5) == []
+
+
+def test_a_signal_that_is_passed_on_is_no_second_one(command):
+    command.send_signal(signal.SIGINT)
+    command.send_signal(signal.SIGTERM)
+    time.sleep(2 * SAME_S)
+    assert command.poll() is None
+    assert command.stdout.readline() == "heard\n"
