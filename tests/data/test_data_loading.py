@@ -224,13 +224,16 @@ def test_forked_loader_processes_share_the_bytes_read_before(prepare, parquet_fi
     assert len(next(iter(loader))[1]) == 6
 
 
+@pytest.mark.faults
 def test_an_image_broken_after_the_check_is_named(prepare, image_folder, monkeypatch):
     monkeypatch.setattr(decoded, "LIMIT_BYTES", 0)
     root = image_folder("train", cat=2, dog=2)
     plan = prepare(root, image_folder("val", cat=1, dog=1))
     loader = train_loader(plan, PLAIN, batch_size=4, rank=0, world_size=1, seed=0, num_loader_workers=0)
     (root / "dog" / "1.png").write_bytes(b"no image")
-    with pytest.raises(UnreadableImageError, match=r"dog/1\.png: cannot be decoded"):
+    with pytest.raises(
+        UnreadableImageError, match=r"one has not: dog/1\.png: cannot be decoded .*; restore it"
+    ):
         list(loader)
 
 
