@@ -59,6 +59,7 @@ def node_checks(nodes: Nodes, *, needs_of_storage: tuple[str, ...] = ()) -> Sequ
                 ("versions on nodes", nodes.versions),
                 ("clocks of nodes", nodes.clocks),
                 ("images from nodes", nodes.data),
+                ("ways between nodes", nodes.peers),
                 ("disks", nodes.disks),
                 ("shared memory", nodes.shared_memory),
                 ("open files", nodes.open_files),

@@ -1,5 +1,6 @@
 """Looks at every node that workers may run on, from a process on it; without a cluster, at this machine."""
 
+import os
 import platform
 import resource
 import shutil
@@ -48,6 +49,7 @@ class Node:
         open_files: That a process may have.
         data_problems: Why images cannot be read from there.
         storage_problem: Why results cannot be kept from there; empty where they can.
+        peer_address: By which workers without GPUs elsewhere would reach those there; empty where unknown.
         skew_s: Between its clock and that of the machine that asks.
     """
 
@@ -59,6 +61,7 @@ class Node:
     open_files: int
     data_problems: tuple[str, ...]
     storage_problem: str
+    peer_address: str = ""
     skew_s: float = 0.0
 
 
@@ -89,7 +92,18 @@ def look_around(needs: Needs) -> Node:
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         data_problems=tuple(data_problems),
         storage_problem=_storage_problem(needs),
+        peer_address=_peer_address(),
     )
+
+
+def _peer_address() -> str:
+    """Return the address that Gloo takes, that of the host's name, where nobody has named an interface."""
+    if os.environ.get("GLOO_SOCKET_IFNAME"):
+        return ""
+    try:
+        return socket.gethostbyname(socket.gethostname())
+    except OSError:
+        return ""
 
 
 def _versions() -> dict[str, str]:
@@ -165,6 +179,19 @@ class Nodes:
                 "name a folder that all nodes share and may write to, or s3://BUCKET/PREFIX",
             )
         return f"{self._needs.storage}: works from {len(self.seen)} node(s)"
+
+    def peers(self) -> str:
+        """Return whether workers without GPUs on one node can reach those on another."""
+        if len(self.seen) == 1:
+            raise NotNeededError("there is one node")
+        local = [node.name for node in self.seen if node.peer_address.startswith("127.")]
+        if local:
+            raise Doubt(
+                f"by the name of {', '.join(local)} workers without GPUs would reach themselves",
+                "start Ray with GLOO_SOCKET_IFNAME set to the interface that leads to other nodes, or give "
+                "the host's name its own address in /etc/hosts",
+            )
+        return "hosts' names have addresses that others can reach"
 
     def disks(self) -> str:
         """Judge the free space for temporary files."""

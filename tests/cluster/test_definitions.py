@@ -193,9 +193,13 @@ def test_pods_of_ray_have_shared_memory_and_time_to_end(path):
         assert {"readinessProbe", "livenessProbe"} <= pod["containers"][0].keys()
 
 
-@pytest.mark.parametrize("path", [*KUBERAY, *CLOUD], ids=named)
-def test_training_waits_for_nodes_that_have_to_be_started(path):
-    assert re.search(r'RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S(=|, value: ")900\b', path.read_text())
+@pytest.mark.parametrize("path", [*KUBERAY, *RAY_UP, *SHELL], ids=named)
+def test_a_silent_node_is_lost_after_half_a_minute(path):
+    def setting(name):
+        (value,) = re.findall(rf'RAY_health_check_{name}(?:=|, value: ")(\d+)', path.read_text())
+        return int(value)
+
+    assert (setting("period_ms") + setting("timeout_ms")) * setting("failure_threshold") == 32_000
 
 
 @pytest.mark.parametrize("path", RAY_UP, ids=named)

@@ -21,7 +21,8 @@ GIB = 2**30
 def node():
     """This machine, with room."""
     seen = look_around(NEEDS)
-    return replace(seen, name="a", disk_bytes=100 * GIB, shared_bytes=8 * GIB, open_files=65536)
+    room = {"disk_bytes": 100 * GIB, "shared_bytes": 8 * GIB, "open_files": 65536}
+    return replace(seen, name="a", peer_address="10.0.0.1", **room)
 
 
 def nodes_of(*seen):
@@ -37,6 +38,7 @@ def test_nodes_that_are_alike_and_have_room_pass(node):
     assert nodes.clocks().startswith("0 s between this machine")
     assert nodes.data() == "builtin:digits: found from 2 node(s)"
     assert nodes.storage() == "/tmp: works from 2 node(s)"
+    assert nodes.peers() == "hosts' names have addresses that others can reach"
     assert nodes.disks() == "100.0 GiB of disk free at least (a)"
     assert nodes.shared_memory() == "8.0 GiB of shared memory free at least (a)"
     assert nodes.open_files() == "65536 open files a process at least (a)"
@@ -49,6 +51,7 @@ def test_nodes_that_are_alike_and_have_room_pass(node):
         ("clocks", {"skew_s": 1000.0}, Problem, "S3 refuses requests from 900 s on", "NTP"),
         ("data", {"data_problems": ("no file /d",)}, Problem, "b: no file /d", "every node"),
         ("storage", {"storage_problem": "/r cannot be written"}, Problem, "b: /r cannot be written", "share"),
+        ("peers", {"peer_address": "127.0.1.1"}, Doubt, "by the name of b workers", "GLOO_SOCKET_IFNAME"),
         ("disks", {"disk_bytes": 5 * GIB}, Doubt, "5.0 GiB of disk free at least (b)", "TMPDIR"),
         ("disks", {"disk_bytes": GIB // 2}, Problem, "0.5 GiB of disk", "TMPDIR"),
         ("shared_memory", {"shared_bytes": 64 * 2**20}, Doubt, "0.1 GiB of shared memory", "--shm-size"),

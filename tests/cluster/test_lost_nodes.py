@@ -19,6 +19,7 @@ from tests.hosts import running_hosts, why_no_hosts
 
 pytestmark = [
     pytest.mark.ray,
+    pytest.mark.slow,
     pytest.mark.faults,
     pytest.mark.skipif(why_no_hosts() is not None, reason=str(why_no_hosts())),
 ]

@@ -14,7 +14,7 @@ from ray.util.state import list_actors, list_placement_groups
 from pipeline.registry.store import embedded_uri
 from tests.digits_job import JOB
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 EPOCHS = 3
 OF_THE_CLUSTER = "_AutoscalingCoordinatorActor"

@@ -19,7 +19,7 @@ from pipeline.storage import StoragePath
 from pipeline.training.plan import plan_training
 from pipeline.training.session import build_validation_loader
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.slow]  # tests/test_chaos.py kills in every run
 
 JOB = {
     "name": "killed",

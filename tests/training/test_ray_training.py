@@ -172,6 +172,7 @@ def test_the_best_checkpoints_by_the_named_metric_and_the_latest_are_kept(digits
     assert result.checkpoint.name == f"checkpoint_{ranked[0].epoch:04d}"
 
 
+@pytest.mark.slow  # tests/test_chaos.py looks, too
 @pytest.mark.usefixtures("ray_cluster")
 def test_nothing_is_left_beside_the_run_once_it_is_stored(digits, tiny_job, tmp_path):
     plan = plan_training(tiny_job(epochs=1), digits)

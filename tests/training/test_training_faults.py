@@ -71,6 +71,7 @@ def test_a_killed_worker_goes_on_within_its_epoch_to_the_same_weights(digits, ti
     assert result.history[-1].metrics["train/loss"] == whole.history[-1].metrics["train/loss"]
 
 
+@pytest.mark.slow
 def test_a_run_whose_controller_is_killed_goes_on(digits, tiny_job, tmp_path):
     plan = plan_training(tiny_job(epochs=EPOCHS, batch_size=4), digits)
     killer = Killer(tmp_path / "run", "TrainController", is_within_epoch_2)
