@@ -15,8 +15,11 @@ from pathlib import Path
 from types import FrameType
 
 SAME_S = 0.5
-"""Signals within this time are one: a terminal tells a command and what started it, which passes it on; so
-does a SIGTERM that is handled as SIGINT. Chosen."""
+"""Signals within this time are one: a terminal tells a command and what started it, which passes it on.
+Chosen."""
+
+_passed_on = threading.Semaphore(0)
+"""Counts signals that this process sent itself because of another, whenever it came to that."""
 
 _SHOW_CURSOR = b"\x1b[?25h"
 _FAREWELL = b"ended at once; the same command goes on from here\n"
@@ -35,6 +38,7 @@ def listen_for_signals() -> None:
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     """Do what Ctrl-C does at this moment: Ray Train stops a training in its own way."""
+    _passed_on.release()
     signal.raise_signal(signal.SIGINT)
 
 
@@ -45,7 +49,8 @@ def _end_at_second(ear: socket.socket, error: int) -> None:
     """
     first_s: float | None = None
     while number := ear.recv(1):
-        if number[0] not in (signal.SIGINT, signal.SIGTERM):
+        is_own = number[0] == signal.SIGINT and _passed_on.acquire(blocking=False)
+        if is_own or number[0] not in (signal.SIGINT, signal.SIGTERM):
             continue
         if first_s is None:
             first_s = time.monotonic()
