@@ -38,8 +38,8 @@ def restore(session: Session) -> Reached:
 
 
 def newest_first(stored: Collection[Stored]) -> tuple[Stored, ...]:
-    """Return checkpoints in the order in which they are tried; of one epoch, the one trained last first."""
-    return tuple(sorted(stored, key=lambda one: (one.epoch, one.timestamp_ms), reverse=True))
+    """Return checkpoints in the order in which they are tried; of one step, the one trained last first."""
+    return tuple(sorted(stored, key=lambda one: (one.epoch, one.updates, one.timestamp_ms), reverse=True))
 
 
 def try_to_restore(session: Session, stored: Stored) -> tuple[Reached | None, str]:

@@ -19,7 +19,7 @@ from ray import train
 from pipeline.storage import StoragePath
 from pipeline.storage.path import needing_room
 
-from .checkpoint import Reached, TrainingState, save_checkpoint
+from .checkpoint import UPDATES, Reached, TrainingState, save_checkpoint
 from .session import Session
 
 NAME_PREFIX = "checkpoint_"
@@ -28,10 +28,18 @@ NAME_PREFIX = "checkpoint_"
 
 @dataclass(frozen=True)
 class Stored:
-    """A registered checkpoint with the number of epochs that it holds and the Unix time of its making."""
+    """A registered checkpoint.
+
+    Attributes:
+        checkpoint: Ray's handle of it.
+        epoch: Epochs that it holds.
+        updates: Of the next one that it holds as well.
+        timestamp_ms: Unix time of its making.
+    """
 
     checkpoint: train.Checkpoint
     epoch: int
+    updates: int
     timestamp_ms: int
 
     @property
@@ -98,7 +106,12 @@ def registered() -> tuple[Stored, ...]:
     """Return the checkpoints that Ray keeps of this run, once those under way have arrived."""
     mode = train.CheckpointConsistencyMode.COMMITTED
     return tuple(
-        Stored(one.checkpoint, int(one.metrics["epoch"]), int(one.metrics["timestamp_ms"]))
+        Stored(
+            one.checkpoint,
+            epoch=int(one.metrics["epoch"]),
+            updates=int(one.metrics.get(UPDATES, 0)),
+            timestamp_ms=int(one.metrics["timestamp_ms"]),
+        )
         for one in train.get_all_reported_checkpoints(consistency_mode=mode)
     )
 

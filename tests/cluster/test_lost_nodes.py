@@ -165,7 +165,7 @@ def cluster():
 
 
 @pytest.mark.timeout(900)
-def test_a_training_goes_on_without_a_host_that_is_cut_off_and_takes_it_in_again(cluster, tmp_path):
+def test_a_training_goes_on_without_a_host_that_is_cut_off(cluster, tmp_path):
     calm = Submission(cluster, tmp_path, "calm", min_workers=1)
     assert calm.end() == 0, calm.text
     calm.assert_whole(tmp_path)
@@ -177,10 +177,6 @@ def test_a_training_goes_on_without_a_host_that_is_cut_off_and_takes_it_in_again
     resumed_s, match = job.wait_for(r"goes on after epoch (\d+), on 1 worker", after_s=cut_s)
     kept = int(match[1])
     again_s, _ = job.wait_for(rf"epoch {kept + 1}/", after_s=resumed_s)
-
-    lost.kill_node()
-    lost.plug_cable()
-    cluster.start_worker(lost)
     assert job.end() == 0, job.text
     job.assert_whole(tmp_path)
     show(
@@ -190,6 +186,21 @@ def test_a_training_goes_on_without_a_host_that_is_cut_off_and_takes_it_in_again
     assert kept >= 5
     assert job.epochs_told == list(range(1, EPOCHS + 1))
     assert job.accuracy == pytest.approx(calm.accuracy, abs=0.01)
+
+
+@pytest.mark.timeout(600)
+def test_a_training_takes_in_a_host_that_comes_later(cluster, tmp_path):
+    late = cluster.workers[1]
+    late.kill_node()
+    job = Submission(cluster, tmp_path, "growing", epochs=300, min_workers=1)
+    job.wait_for(r"epoch 2/")
+    started_s = time.monotonic()
+    cluster.start_worker(late)
+    grown_s, match = job.wait_for(r"goes on after epoch (\d+), on 2 worker", after_s=started_s)
+    job.wait_for(rf"epoch {int(match[1]) + 1}/", after_s=grown_s)
+    show(f"a host more: training on it {grown_s - started_s:.0f} s after its start was asked for")
+    told = job.epochs_told
+    assert told == list(range(1, len(told) + 1))
 
 
 @pytest.mark.timeout(600)

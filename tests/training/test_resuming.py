@@ -10,9 +10,15 @@ from pipeline.training.uploading import Stored, checkpoint_name, free_name
 def test_the_newest_checkpoint_comes_first_whatever_its_score():
     stored = [
         Stored(Checkpoint(f"/run/{name}"), *order)
-        for name, *order in [("a", 3, 30), ("b", 5, 50), ("c", 4, 45), ("d", 4, 40)]
+        for name, *order in [
+            ("a", 3, 0, 30),
+            ("b", 5, 0, 50),
+            ("c", 4, 0, 45),
+            ("d", 4, 0, 40),
+            ("e", 4, 9, 35),
+        ]
     ]
-    assert [one.folder.name for one in newest_first(stored)] == ["b", "c", "d", "a"]
+    assert [one.folder.name for one in newest_first(stored)] == ["b", "e", "c", "d", "a"]
 
 
 @pytest.mark.parametrize(
