@@ -25,7 +25,7 @@ pytestmark = [
 ]
 
 EPOCHS = 16
-DEADLINE_S = 25
+DEADLINE_S = 15
 DASHBOARD = "http://127.0.0.1:8265"
 S3_PORT, BUCKET = 9000, "runs"
 S3 = """
@@ -205,13 +205,13 @@ def test_a_training_takes_in_a_host_that_comes_later(cluster, tmp_path):
 
 @pytest.mark.timeout(600)
 def test_a_drained_host_is_left_with_a_checkpoint_of_the_running_epoch(cluster, tmp_path):
-    # Epochs of some twenty seconds.
-    job = Submission(cluster, tmp_path, "drained", epochs=3, batch_size=4, lr=0.01, min_workers=1)
-    noticed_s, _ = job.wait_for(r"epoch 1/3")
+    # Epochs of ten seconds and more.
+    job = Submission(cluster, tmp_path, "drained", epochs=5, batch_size=2, lr=0.005, min_workers=1)
+    noticed_s, _ = job.wait_for(r"epoch 1/5")
     cluster.drain(cluster.workers[1], deadline_s=DEADLINE_S)
     resumed_s, match = job.wait_for(r"goes on after epoch (\d+) and (\d+) updates, on 1 worker")
     assert job.end() == 0, job.text
-    job.assert_whole(tmp_path, epochs=3)
+    job.assert_whole(tmp_path, epochs=5)
     show(
         f"drained with a deadline of {DEADLINE_S} s: training again after {resumed_s - noticed_s:.0f} s, "
         f"after epoch {match[1]} and {match[2]} updates"
