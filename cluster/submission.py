@@ -224,11 +224,13 @@ class Cluster:
             The submission as it ended.
 
         Raises:
-            UnknownJobError: If the cluster has forgotten it, as one does whose head was restarted.
+            SkiplineError: If the cluster has forgotten it, as one does whose head was restarted.
         """
         num_shown, pause_s = 0, 1.0
         while True:
             try:
+                # First of all, since the log of a forgotten job fails as one does that cannot be reached.
+                self.latest(submission.id)
                 for piece in _pieces(self._client.tail_job_logs(submission.id), skip=num_shown):
                     show(piece)
                     num_shown += len(piece)
@@ -239,8 +241,11 @@ class Cluster:
                 if latest.has_ended:
                     return latest
                 time.sleep(POLL_S)
-            except UnknownJobError:
-                raise
+            except UnknownJobError as error:
+                raise SkiplineError(
+                    f"{self.address} no longer knows {submission.id}, as is so where the head was started "
+                    "again; `skipline submit` with the same job goes on with it"
+                ) from error
             except (RequestError, RuntimeError, aiohttp.ClientError, OSError) as error:
                 if pause_s == 1:
                     reason = type(error).__name__
