@@ -49,6 +49,7 @@ def run(ray_cluster, tmp_path, request):  # noqa: ARG001
     return run_once, setup
 
 
+@pytest.mark.slow
 def test_a_trial_whose_last_report_a_kill_swallowed_reports_it_when_it_goes_on(run):
     run_once, setup = run
     before = run_once("before").metrics

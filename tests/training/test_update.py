@@ -74,7 +74,7 @@ def test_gradients_of_unlike_shares_have_the_batchs_mean(start):
 
 # torch's compiler looks at gradients that are not there yet.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
-@pytest.mark.parametrize("passes", ["joint", "sequential"])
+@pytest.mark.parametrize("passes", ["joint", pytest.param("sequential", marks=pytest.mark.slow)])
 def test_a_compiled_step_gives_the_same_weights(tiny_vit, passes):
     small = tiny_vit(depth=2, num_stages=1)
     expected, _ = _updated(small)
