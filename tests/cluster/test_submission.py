@@ -16,7 +16,7 @@ from tests.digits_job import JOB
 
 pytestmark = pytest.mark.ray
 
-EPOCHS = 30
+EPOCHS = 60
 """Of a job that is still at work when it is asked to stop."""
 
 
