@@ -1,9 +1,9 @@
 """Ends a command whose embedded Ray has lost a daemon: what it waits for would never come.
 
-Without raylet or dashboard a driver waits for ever, for processes that nobody starts or places that nobody
-gives back. One whose GCS was killed is ended by Ray after a minute, without a word to the user; calls to a
-GCS that is gone, those of `ray.shutdown` among them, cannot be interrupted (measured, Ray 2.60). So it is the
-process that ends.
+Without a raylet nobody starts the processes that a driver waits for, without a dashboard nobody gives back
+the places of stopped trials. A driver whose GCS was killed is ended by Ray after a minute, without a word to
+the user, and calls such as `ray.nodes` that ask for it cannot be interrupted before (measured, Ray 2.60). So
+it is the process that ends.
 """
 
 import os
@@ -55,7 +55,7 @@ def lost_daemon() -> str | None:
 
 
 def end_process() -> None:
-    """End this process and the daemons that are left; the processes that these started end with them."""
+    """End this process and the daemons that are left; what these started ends within a minute (measured)."""
     for _, process in ray_worker._global_node.live_processes():
         process.kill()
     os._exit(1)

@@ -7,7 +7,7 @@ until it ends well. `find_problems` says what has to hold then.
 
 Run:      python -m tests.chaos --runs 50 --folder chaos
 Expect:   every run passed, one or two commands each
-Takes:    two to three minutes a run on two CPU cores
+Takes:    three to seven minutes a run on two CPU cores that others use as well
 """
 
 import argparse
