@@ -197,7 +197,8 @@ def _describe_placement(job: Job) -> Iterator[tuple[str, str]]:
             f"{job.search.trials} trials of at most {job.search.epochs} epochs, {at_once} at a time with "
             f"{recipe.workers} workers each",
         )
-    yield "training", f"{recipe.epochs} epochs by {recipe.workers} workers of {size}"
+    fewer = f", {recipe.min_workers} at least" if recipe.min_workers else ""
+    yield "training", f"{recipe.epochs} epochs by {recipe.workers} workers of {size}{fewer}"
 
 
 def _describe_storage(job: Job, network: AdaptiveDepthNetwork) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from cluster.runtime import WAY_OUT, Capacity, capacity, growth, silence
+from cluster.runtime import WAY_OUT, Capacity, capacity, growth, is_embedded, silence
 from pipeline.config import Job, examine_job, read_job
 from pipeline.data.inspection import one_class_problem
 from pipeline.data.plan import check_location
@@ -85,16 +85,17 @@ def placement_problems(job: Job, room: Capacity) -> list[str]:
     """Return why the workers of a job can never run at the same time on a cluster, if so."""
     training = job.training
     # A trial has all of its workers.
-    needed = training.fewest_workers if job.search is None else training.workers
+    is_elastic = training.min_workers is not None and job.search is None
+    key, needed = ("min_workers", training.fewest_workers) if is_elastic else ("workers", training.workers)
     gpus = 1 if training.use_gpu else 0
     places = room.places(cpus=training.cpus_per_worker, gpus=gpus)
     if needed <= places:
         return []
     size = f"{training.cpus_per_worker} CPUs and {gpus} GPUs"
     return [
-        f"training.workers must fit on the cluster at the same time, got {needed} workers of "
+        f"training.{key} must fit on the cluster at the same time, got {needed} workers of "
         f"{size} each, which needs {needed * training.cpus_per_worker} CPUs and "
-        f"{needed * gpus} GPUs; there is {room}, room for {places}; lower training.workers or "
+        f"{needed * gpus} GPUs; there is {room}, room for {places}; lower training.{key} or "
         "training.cpus_per_worker, or set RAY_ADDRESS to a larger cluster"
     ]
 
@@ -188,7 +189,8 @@ def _class_problems(location: str) -> list[str]:
 
 def _node_problems(job: Job) -> list[str]:
     """Return what keeps the nodes of the cluster, or this machine, from the job, as the doctor sees them."""
-    places = tuple(place for place in (job.data.train, job.data.validation) if place)
+    # On this machine the images were looked at already.
+    places = () if is_embedded() else tuple(filter(None, (job.data.train, job.data.validation)))
     nodes = Nodes(Needs(places, job.storage, job.s3))
     failed = [finding for finding in examine(node_checks(nodes)) if finding.verdict == "failed"]
     return [f"{finding.check}: {finding.detail}; {finding.fix}" for finding in failed]

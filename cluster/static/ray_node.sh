@@ -17,6 +17,7 @@
 # Cost: that of the machines; nothing is started or stopped but Ray's processes.
 set -euo pipefail
 
+USAGE="usage: ray_node.sh head | worker HEAD_ADDRESS [ARGUMENT...] | stop"
 NUM_FILES=8192 # chosen; every process and connection of Ray takes some
 OBJECT_STORE_BYTES=$((2 * 1024 ** 3)) # images do not pass through it
 PORT=6379
@@ -113,12 +114,12 @@ stop() { # stop ROLE
   echo "$1 stopped"
 }
 
-role=${1:-}
-case "$role $#" in
+case "${1:-} $#" in
 "head 1")
   start head --head --port="$PORT" --num-cpus=0 --num-gpus=0 --dashboard-host="${DASHBOARD_HOST:-127.0.0.1}"
   ;;
-"worker "[2-9]*)
+"worker 1") fail "$USAGE" ;;
+"worker "*)
   address=$2
   shift 2
   choose_interface "$address"
@@ -129,5 +130,5 @@ case "$role $#" in
   stop worker
   stop head
   ;;
-*) fail "usage: ray_node.sh head | worker HEAD_ADDRESS [ARGUMENT...] | stop" ;;
+*) fail "$USAGE" ;;
 esac

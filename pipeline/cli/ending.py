@@ -45,7 +45,7 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 def _end_at_second(ear: socket.socket, error: int) -> None:
     """End the process at the second signal, with all that it has started.
 
-    Left alone, workers of an embedded Ray go on for a minute after it: so long they wait for its head.
+    Left alone, agents of an embedded Ray live on for a minute (measured, Ray 2.60).
     """
     first_s: float | None = None
     while number := ear.recv(1):

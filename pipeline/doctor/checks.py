@@ -39,17 +39,12 @@ def all_checks(*, tracking_uri: str, storage: str, s3: S3Config, data: tuple[str
         Check(STORAGE, lambda: storage_works(storage, s3)),
         # Also where the storage fails: a wrong clock may be why.
         Check("object store's clock", lambda: object_store_clock(storage, s3)),
-        *node_checks(nodes, needs_of_storage=(STORAGE,)),
+        *node_checks(nodes),
     )
 
 
-def node_checks(nodes: Nodes, *, needs_of_storage: tuple[str, ...] = ()) -> Sequence[Check]:
-    """Return the checks of the cluster's nodes.
-
-    Args:
-        nodes: To look at.
-        needs_of_storage: Checks without whose success it needs no look from the nodes at the storage.
-    """
+def node_checks(nodes: Nodes) -> Sequence[Check]:
+    """Return the checks of the cluster's nodes."""
     return (
         Check(RAY, ray_cluster),
         Check(NODES, nodes.reached, needs=(RAY,), timeout_s=2 * TIMEOUT_S),
@@ -65,5 +60,5 @@ def node_checks(nodes: Nodes, *, needs_of_storage: tuple[str, ...] = ()) -> Sequ
                 ("open files", nodes.open_files),
             )
         ),
-        Check("storage from nodes", nodes.storage, needs=(NODES, *needs_of_storage)),
+        Check("storage from nodes", nodes.storage, needs=(NODES, STORAGE)),
     )

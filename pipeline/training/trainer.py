@@ -39,8 +39,8 @@ from .uploading import NAME_PREFIX
 from .worker import train_loop
 
 MAX_FAILURES = 2
-"""Restarts without a new checkpoint between them; chosen. One that comes further may go on for ever: its
-machines may be such as are taken away at any time."""
+"""Restarts by Ray before this module looks whether the run came further, and restarts of its controller
+without that; chosen. A run that comes further goes on for ever: its machines may come and go."""
 MAX_START_FAILURES = 3
 """How often Ray starts workers in vain before it is said that they wait; chosen."""
 NO_ROOM = "WorkerGroupStartupTimeoutError"
@@ -88,9 +88,7 @@ def build_trainer(
         train_loop,
         train_loop_config={"plan": plan, "board": board, "run": run},
         scaling_config=ScalingConfig(
-            num_workers=recipe.workers
-            if recipe.fewest_workers == recipe.workers
-            else (recipe.fewest_workers, recipe.workers),
+            num_workers=(recipe.min_workers, recipe.workers) if recipe.min_workers else recipe.workers,
             use_gpu=recipe.use_gpu,
             resources_per_worker=resources_per_worker(recipe),
         ),

@@ -38,14 +38,13 @@ def fill(folder):
     return file
 
 
-def test_a_full_storage_ends_the_training_which_goes_on_once_there_is_room(start, small_disk, tmp_path):
-    write_job(
-        tmp_path,
-        training={"epochs": 30},
-        storage=str(small_disk),
-        registry={"tracking_uri": f"sqlite:///{tmp_path / 'mlflow.db'}"},
-    )
-    command = start("train", "job.yaml")
+@pytest.mark.parametrize("of", ["storage", "staging"])
+def test_a_full_disk_ends_the_training_which_goes_on_once_there_is_room(start, small_disk, tmp_path, of):
+    tracking = {"tracking_uri": f"sqlite:///{tmp_path / 'mlflow.db'}"}
+    storage = small_disk if of == "storage" else tmp_path / "runs"
+    environment = {"TMPDIR": str(small_disk)} if of == "staging" else {}
+    write_job(tmp_path, training={"epochs": 30}, storage=str(storage), registry=tracking)
+    command = start("train", "job.yaml", **environment)
     command.until("epoch 2/30")
     ballast = fill(small_disk)
     assert command.end() == 1
@@ -53,21 +52,6 @@ def test_a_full_storage_ends_the_training_which_goes_on_once_there_is_room(start
     assert f"a disk must have room for what a job keeps, there is none for '{small_disk}" in last
     assert "free some and give the same command again" in last
     ballast.unlink()
-    again = start("train", "job.yaml")
-    assert again.end() == 0
-    assert "epoch 2/30" not in again.printed
-
-
-def test_a_full_staging_disk_ends_the_training_which_goes_on_once_there_is_room(start, small_disk, tmp_path):
-    write_job(tmp_path, training={"epochs": 30})
-    command = start("train", "job.yaml", TMPDIR=str(small_disk))
-    command.until("epoch 2/30")
-    ballast = fill(small_disk)
-    assert command.end() == 1
-    last = command.printed.splitlines()[-1]
-    assert f"a disk must have room for what a job keeps, there is none for '{small_disk}" in last
-    assert "free some and give the same command again" in last
-    ballast.unlink()
-    again = start("train", "job.yaml", TMPDIR=str(small_disk))
+    again = start("train", "job.yaml", **environment)
     assert again.end() == 0
     assert "epoch 2/30" not in again.printed
