@@ -128,6 +128,10 @@ class EvaluationConfig(Section):
     latency_runs: Annotated[int, Field(ge=2)] = Field(
         30, description="timed calls a profile, after 5 untimed ones"
     )
+    shown_images: Annotated[int, Field(ge=0)] = Field(
+        24,
+        description="validation images that the report shows, of those where full and base differ; 0: none",
+    )
 
 
 class RegistryConfig(Section):
@@ -225,12 +229,13 @@ class Job(Section):
         return value
 
     def settings(self) -> dict[str, Any]:
-        """Return what decides the result, as plain data: neither places nor how a run keeps going."""
+        """Return what decides the result, as plain data: no places, not how a run keeps going or is shown."""
         return self.model_dump(
             mode="json",
             exclude={
                 **dict.fromkeys(("storage", "s3", "registry", "name", "limits"), True),
                 "training": {"min_workers", "checkpoint_minutes"},
+                "evaluation": {"shown_images"},
             },
         )
 

@@ -83,6 +83,21 @@ class JobFolder:
         return self.root / "profiles.json"
 
     @property
+    def analysis(self) -> StoragePath:
+        """What else the evaluation found."""
+        return self.root / "analysis.json"
+
+    @property
+    def report(self) -> StoragePath:
+        """The page that shows all of it."""
+        return self.root / "report.html"
+
+    @property
+    def provenance(self) -> StoragePath:
+        """What the job was started by and with."""
+        return self.root / "provenance.json"
+
+    @property
     def calibrated_weights(self) -> StoragePath:
         """The weights that were evaluated, where their statistics are not those of the checkpoint."""
         return self.root / "calibrated.safetensors"

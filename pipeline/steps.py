@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import PurePosixPath
-from typing import Any
 
 from cluster.daemons import daemons_watched
 from cluster.runtime import connected, run_remotely
@@ -36,6 +34,8 @@ from pipeline.registry.store import (
     tracking_uri,
 )
 from pipeline.registry.tracking import EndStatus, JobRun, is_closed
+from pipeline.report.provenance import Provenance
+from pipeline.report.publish import find_standing, log_report, make_report
 from pipeline.reporter import Reporter, Silent
 from pipeline.reporting import EpochLog, TrialLog, WarmupLog, log_history
 from pipeline.search.driver import max_concurrent_trials, run_search
@@ -46,7 +46,6 @@ from pipeline.search.result import SearchResult
 from pipeline.search.trial import WINNER
 from pipeline.search.verdict import describe_verdict
 from pipeline.storage import StoragePath
-from pipeline.training.checkpoint import EpochReport, History
 from pipeline.training.initial_weights import GivenWeights, store_initial_weights
 from pipeline.training.plan import (
     TrainingPlan,
@@ -58,7 +57,8 @@ from pipeline.training.plan import (
     stage_sizes,
 )
 from pipeline.training.progress import open_board, watching
-from pipeline.training.trainer import TrainingResult, resources_per_worker, run_training
+from pipeline.training.result import TrainingResult
+from pipeline.training.trainer import resources_per_worker, run_training
 
 _log = logging.getLogger(__name__)
 
@@ -110,6 +110,8 @@ def opened(job: Job, reporter: Reporter) -> Iterator[Session]:
         if teacher is not None and not (folder.is_claimed and folder.teacher_weights.exists()):
             prepare_teacher(job, folder, teacher, reporter)
         folder.claim(job)
+        if not folder.provenance.exists():
+            folder.provenance.write_text(Provenance.of_this_process().to_json())
         reporter.advance("starting Ray and MLflow", 0, 1)
         with connected(), Outbox(reporter) as outbox:
             session = Session(job, folder, open_run(job), outbox, reporter)
@@ -313,8 +315,7 @@ def train(session: Session) -> TrainingResult:
         storage=session.folder.root,
         on_progress=EpochLog(session.run, session.outbox, session.reporter, epochs=plan.recipe.epochs),
     )
-    # By name, so that the folder of a job may be moved.
-    path.write_text(json.dumps({"checkpoint": result.checkpoint.name, "history": history_rows(result)}))
+    path.write_text(result.to_json())
     session.outbox.put(partial(log_history, session.run, result.history))
     return result
 
@@ -364,6 +365,7 @@ def evaluate(session: Session) -> ProfileTable:
             f"norm statistics taken anew for every path: mean top-1 {means['training']:.4f} to "
             f"{means['paths']:.4f}; {'kept' if measurement.table.statistics == 'paths' else 'dropped'}"
         )
+    session.folder.analysis.write_text(measurement.analysis.to_json())
     path.write_text(measurement.table.to_json())
     return measurement.table
 
@@ -394,7 +396,24 @@ def register(session: Session) -> RegisteredVersion:
     )
     version = session.outbox.ask(register_version)
     session.folder.version.write_text(json.dumps(asdict(version)))
+    report(session)
     return version
+
+
+def report(session: Session) -> None:
+    """Make the page that shows what the job did; a fault in it never ends a job."""
+    session.reporter.advance("making the report", 0, 1)
+    standing = session.outbox.ask(partial(find_standing, session.run.client, session.job))
+    try:
+        made = make_report(session.job, session.folder, standing)
+    except Exception as error:  # noqa: BLE001  the network is worth more than its picture
+        _log.exception("no report")
+        session.reporter.say(
+            f"the report could not be made ({type(error).__name__}: {error}); nothing else depends on it, "
+            "`skipline report` with the same job tries again"
+        )
+    else:
+        session.outbox.put(partial(log_report, session.run, made))
 
 
 def finished(job: Job) -> tuple[RegisteredVersion, ProfileTable] | None:
@@ -409,13 +428,6 @@ def finished(job: Job) -> tuple[RegisteredVersion, ProfileTable] | None:
     return (version, ProfileTable.from_json(folder.profile_table.read_text())) if version else None
 
 
-def history_rows(result: TrainingResult) -> list[dict[str, Any]]:
-    """Return a run's epochs as plain data."""
-    return [asdict(report) for report in result.history]
-
-
 def read_training(folder: JobFolder) -> TrainingResult:
     """Read what `train` stored."""
-    data = json.loads(folder.training_result.read_text())
-    history: History = tuple(EpochReport(**row) for row in data["history"])
-    return TrainingResult(folder.training / PurePosixPath(data["checkpoint"]).name, history)
+    return TrainingResult.from_json(folder.training_result.read_text(), folder.training)

@@ -62,6 +62,22 @@ def register(job: JobArgument, settings: SetOption = None) -> None:
 
 
 @app.command(rich_help_panel=PANEL)
+def report(job: JobArgument, settings: SetOption = None) -> None:
+    """Make the page of a job anew, from what its folder and the registry hold now.
+
+    Every job makes it at its end; since then there may be another champion, or baselines.
+    """
+    with exit_codes(), quiet(Path(os.devnull)) as console:
+        with waiting(console, "making the report"):
+            from pipeline.config import load_job
+            from pipeline.report.publish import renew_report
+
+            checked = load_job(job, settings or ())
+            renew_report(checked)
+        console.print(f"report: {JobFolder.of(checked).report}", highlight=False, soft_wrap=True)
+
+
+@app.command(rich_help_panel=PANEL)
 def init(
     path: Annotated[Path, typer.Argument(help="File to write")] = Path("job.yaml"),
     preset: Annotated[str, typer.Option(help=f"Values to start from: {', '.join(presets())}")] = "quickstart",
@@ -129,11 +145,13 @@ def _train(job: "Job", terminal: Terminal) -> None:
 
 def _evaluate(job: "Job", terminal: Terminal) -> None:
     from pipeline.steps import evaluate as evaluate_network
+    from pipeline.steps import report as make_report
 
     with _opened(job, terminal) as session:
         table = evaluate_network(session)
+        make_report(session)
     print_profiles(terminal.console, table, title=f"{job.name}: every depth of one network")
-    terminal.say("next: skipline register with the same job")
+    terminal.say(f"report: {JobFolder.of(job).report}; next: skipline register with the same job")
 
 
 def _register(job: "Job", terminal: Terminal) -> None:
@@ -167,7 +185,10 @@ def _print_registered(
         if job.registry.tracking_uri
         else f" --storage {job.storage}"
     )
-    terminal.say(f"registered {version.uri}; checkpoints and results in {JobFolder.of(job).root}")
+    folder = JobFolder.of(job)
+    terminal.say(f"registered {version.uri}; checkpoints and results in {folder.root}")
+    if folder.report.exists():
+        terminal.say(f"report: {folder.report}")
     terminal.say(f"next: skipline profiles {version.uri}{where}")
 
 

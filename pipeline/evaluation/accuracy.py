@@ -6,7 +6,7 @@ are sums, so those of several workers add up to exactly what one worker would co
 Shapes: B images, C classes, P profiles.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,9 @@ from torch.nn import functional
 from pipeline.networks import AdaptiveDepthNetwork, DepthProfile
 from pipeline.networks.adaptive import memory_format
 from pipeline.precision import autocast
+
+Watch = Callable[[Tensor, Mapping[DepthProfile, Tensor], Tensor], None]
+"""Is shown a batch: images, logits by profile, labels."""
 
 TOP5_MIN_CLASSES = 6
 """With five classes or fewer everything is among the five highest."""
@@ -37,6 +40,7 @@ def count_profiles(
     *,
     device: torch.device,
     precision: str,
+    watch: Watch | None = None,
 ) -> Tensor:
     """Sum loss and correct answers of every profile.
 
@@ -46,6 +50,7 @@ def count_profiles(
         profiles: Which profiles to run.
         device: Where to compute.
         precision: Of the forward passes, see `pipeline.precision`.
+        watch: Is shown every batch as it was answered.
 
     Returns:
         Sums of loss, top-1, top-5 and images, float64, shape (P, 4), on `device`.
@@ -59,6 +64,8 @@ def count_profiles(
             images = images.to(device, memory_format=layout, non_blocking=True)
             labels_B = labels_B.to(device, non_blocking=True)
             logits = network.forward_profiles(images, profiles)
+            if watch is not None:
+                watch(images, logits, labels_B)
             totals_P4 += torch.stack([_count(logits[profile].float(), labels_B) for profile in profiles])
     return totals_P4
 

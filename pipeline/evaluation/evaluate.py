@@ -10,7 +10,7 @@ from torch import Tensor
 from pipeline.networks import AdaptiveDepthNetwork, DepthProfile
 from pipeline.networks.cost import Latency, measure_latency
 
-from .accuracy import Accuracy, accuracies, count_profiles
+from .accuracy import Accuracy, Watch, accuracies, count_profiles
 from .conditions import PRECISION, latency_conditions
 from .pareto import Point, pareto_front
 from .table import ProfileResult, ProfileTable, Statistics, Weights
@@ -44,6 +44,7 @@ def reach(
     *,
     device: torch.device,
     statistics: Statistics = "training",
+    watch: Watch | None = None,
 ) -> Reached:
     """Count what all 2^N profiles of a network reach.
 
@@ -52,12 +53,15 @@ def reach(
         batches: Validation images of shape (B, channels, height, width) with labels of shape (B,).
         device: Where to compute.
         statistics: What its norms normalise by.
+        watch: Is shown every batch as it was answered.
 
     Raises:
         ValueError: If there is no image.
     """
     network.eval()
-    totals = count_profiles(network, batches, network.profiles, device=device, precision=PRECISION)
+    totals = count_profiles(
+        network, batches, network.profiles, device=device, precision=PRECISION, watch=watch
+    )
     reached = accuracies(totals, network.profiles, num_classes=network.description.num_classes)
     return Reached(network, reached, int(totals[0, 3]), statistics)
 

@@ -11,6 +11,7 @@ PROFILES: Final = "skipline.profiles"
 SHA256: Final = "skipline.sha256."
 CHECKSUMS: Final = "skipline.checksums"
 LATENCIES: Final = "skipline.latencies."
+REPORT: Final = "skipline.report"
 
 GATE: Final = "skipline.gate"
 PROMOTION: Final = "skipline.promotion"

@@ -209,8 +209,8 @@ def find_job(client: MlflowClient, experiment_id: str, key: str) -> Run | None:
 
 
 @tracking_failures("look up the job's run")
-def is_closed(client: MlflowClient, experiment: str, key: str) -> bool:
-    """Return whether a job's parent run has come to a good end.
+def find_job_run(client: MlflowClient, experiment: str, key: str) -> Run | None:
+    """Return a job's parent run, None if there is none.
 
     Args:
         client: The store.
@@ -221,7 +221,12 @@ def is_closed(client: MlflowClient, experiment: str, key: str) -> bool:
         JobError: If the store fails.
     """
     found = client.get_experiment_by_name(experiment)
-    run = None if found is None else find_job(client, found.experiment_id, key)
+    return None if found is None else find_job(client, found.experiment_id, key)
+
+
+def is_closed(client: MlflowClient, experiment: str, key: str) -> bool:
+    """Return whether a job's parent run has come to a good end; arguments as for `find_job_run`."""
+    run = find_job_run(client, experiment, key)
     return run is not None and run.info.status == "FINISHED"
 
 

@@ -187,6 +187,17 @@ def all_versions(client: MlflowClient, name: str) -> Iterator[ModelVersion]:
     return pages(partial(client.search_model_versions, f"name = '{name}'"))
 
 
+def look_up_alias(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
+    """Return the version that an alias of a model shows, None if there is no such alias or model."""
+    try:
+        number = client.get_registered_model(name).aliases.get(alias)
+        return None if number is None else client.get_model_version(name, str(number))
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+
+
 def latest_version(client: MlflowClient, name: str) -> int | None:
     """Return the highest version of a registered model, None if it has none."""
     return max((int(version.version) for version in all_versions(client, name)), default=None)

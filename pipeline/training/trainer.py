@@ -6,7 +6,6 @@ started here.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -34,6 +33,7 @@ from .divergence import Divergence
 from .hopeless import HopelessCallback
 from .plan import TrainingPlan
 from .progress import EpochCallback, Progress, open_board, tell, watching
+from .result import TrainingResult
 from .snapshot import SnapshotCallback, mend_snapshot
 from .uploading import NAME_PREFIX
 from .worker import train_loop
@@ -45,19 +45,6 @@ MAX_START_FAILURES = 3
 """How often Ray starts workers in vain before it is said that they wait; chosen."""
 NO_ROOM = "WorkerGroupStartupTimeoutError"
 """Ray's class of such a failure, which has no public name."""
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """How a run ended.
-
-    Attributes:
-        checkpoint: Folder of the best checkpoint.
-        history: All epochs of the run.
-    """
-
-    checkpoint: StoragePath
-    history: History
 
 
 def resources_per_worker(recipe: TrainingConfig) -> dict[str, float]:
