@@ -14,6 +14,9 @@ FULL, BASE, BETWEEN, RIVAL = "#3b82f6", "#d97706", "#808690", "#9061f9"
 ROW_HEIGHT = 22
 """Of figures with a row for each of some names, in points; chosen."""
 
+NUM_TICKS = 8
+"""Wished for on horizontal axes, which are narrow on a phone; chosen."""
+
 PNG_SCALE = 2.0
 """Pixels a point; chosen: sharp on a dense display."""
 
@@ -63,7 +66,8 @@ def _styled(figure: Figure, *, text: str, background: str) -> Chart:
             autosize=altair.AutoSizeParams(type="fit-x", contains="padding"),
         )
         .configure(background=background, font="system-ui, sans-serif")
-        .configure_axis(**lines, **words, titleFontWeight="normal", labelLimit=220)
+        .configure_axis(**lines, **words, titleFontWeight="normal", labelLimit=220, labelOverlap=True)
+        .configure_axisX(tickCount=NUM_TICKS)
         .configure_legend(**words, title=None, orient="top")
         .configure_view(stroke=None)
         .configure_text(color=text)
