@@ -2,13 +2,14 @@
 #   make demo   run the whole pipeline on the built-in digits
 #   make test   run the tests
 #   make lint   format check, lint, types
+#   make docs   write docs/reference/ anew from the code
 #   make bench  measure, print ratios and append them to tests/benchmarks/RESULTS.md (half an hour)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test lint bench format clean
+.PHONY: install demo test lint docs bench format clean
 .DEFAULT_GOAL := test
 
 install: $(INSTALLED)
@@ -31,6 +32,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+docs: $(INSTALLED)
+	$(BIN)/python -m docs.generate
 
 # Those that run in minutes and need no other data than they make; in order, one after the other. On a
 # machine that has other work to do, OMP_NUM_THREADS=1 keeps threads from waiting for one that has no core.

@@ -179,7 +179,7 @@ class Job(Section):
     search: SearchConfig | None = Field(
         None, description="left out: no search, the settings above are trained"
     )
-    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="how latencies are measured")
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="how depth profiles are measured")
     registry: RegistryConfig = Field(description="where the result is registered")
     storage: str = Field(
         "runs",

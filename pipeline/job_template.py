@@ -1,12 +1,12 @@
 """The commented job file that `skipline init` writes: every key with its meaning, from the models."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import yaml
 from pydantic import BaseModel
 
-from pipeline.config import Job, find_job_file, load_job
+from pipeline.config import Job, parse_job, read_job
 
 HEADER = """\
 # A Skipline job. Run it:  skipline run {path}
@@ -15,18 +15,19 @@ HEADER = """\
 """
 
 
-def render_template(preset: str, *, path: str) -> str:
+def render_template(preset: str, *, path: str, settings: Sequence[str] = ()) -> str:
     """Return a job file with a preset's values, and every other key commented out with its default.
 
     Args:
         preset: Name of the preset or path of the job file to start from.
         path: Where the file will be, for its header.
+        settings: Values to write in the place of the preset's, such as `training.epochs=3`.
 
     Raises:
-        RequestError: If there is no such preset.
+        RequestError: If there is no such preset, or a setting does not fit.
     """
-    load_job(preset)
-    values = yaml.safe_load(find_job_file(preset).read_text())
+    values = read_job(preset, settings)
+    parse_job(values)
     return HEADER.format(path=path) + "\n".join(_render(Job, values, "")) + "\n"
 
 

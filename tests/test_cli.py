@@ -65,6 +65,20 @@ def test_init_writes_a_job_file_that_loads_and_never_overwrites_one(skipline, tm
     assert "init never overwrites, mine.yaml exists" in again.stderr
 
 
+def test_init_writes_the_values_that_it_is_given(skipline, tmp_path):
+    settings = ("data.train=images", "training.epochs=3", "search.trials=2")
+    given = [part for setting in settings for part in ("--set", setting)]
+    assert skipline("init", "mine.yaml", *given).returncode == 0
+    assert load_job(str(tmp_path / "mine.yaml")) == load_job("quickstart", settings)
+
+
+def test_init_refuses_a_key_that_does_not_exist(skipline, tmp_path):
+    ended = skipline("init", "mine.yaml", "--set", "training.epoch=3")
+    assert ended.returncode == 2
+    assert "did you mean 'training.epochs'" in ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_inspect_prints_stages_split_and_every_profiles_cost(skipline):
     printed = skipline("inspect", "resnet50").stdout
     assert "split [2, 2, 3, 2]" in printed

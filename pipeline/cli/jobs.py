@@ -81,6 +81,7 @@ def report(job: JobArgument, settings: SetOption = None) -> None:
 def init(
     path: Annotated[Path, typer.Argument(help="File to write")] = Path("job.yaml"),
     preset: Annotated[str, typer.Option(help=f"Values to start from: {', '.join(presets())}")] = "quickstart",
+    settings: SetOption = None,
 ) -> None:
     """Write a commented job file with every key and its default."""
     with exit_codes():
@@ -88,7 +89,7 @@ def init(
 
         if path.exists():
             raise RequestError(f"init never overwrites, {path} exists; name another file or remove it")
-        path.write_text(render_template(preset, path=str(path)))
+        path.write_text(render_template(preset, path=str(path), settings=settings or ()))
         Console().print(f"wrote {path}; next: edit it, then `skipline run {path}`", highlight=False)
 
 
