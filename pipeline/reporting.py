@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from pipeline.registry import tags
 from pipeline.registry.outbox import Outbox
 from pipeline.registry.tracking import EndStatus, JobRun
 from pipeline.reporter import Reporter
@@ -38,6 +39,41 @@ def describe_values(values: Mapping[str, Any]) -> str:
 
 def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def name_trial(number: int, values: Mapping[str, Any], *, trials: int) -> str:
+    """Return what a trial's run in MLflow is called; names sort as trials do.
+
+    Args:
+        number: From 0; the repeats come after the trials.
+        values: What it tries, by dotted key.
+        trials: Of the search.
+    """
+    width = max(2, len(str(trials)))
+    is_repeat = number >= trials
+    label = f"repeat {number - trials + 1:0{width}}" if is_repeat else f"trial {number + 1:0{width}}"
+    told = [tell(values[key]) for key, tell in NAMING.items() if key in values]
+    return " · ".join([label, *told])
+
+
+def trial_tags(number: int, values: Mapping[str, Any], *, trials: int) -> dict[str, str]:
+    """Return the tags of a trial's run in MLflow; arguments as for `name_trial`."""
+    split = {tags.SPLIT: text_of_split(values["split"])} if "split" in values else {}
+    return {tags.KIND: "repeat" if number >= trials else "trial", **split}
+
+
+def text_of_split(split: Sequence[int] | str) -> str:
+    """Return a split as one word: `paper`, or such as `2,1,2,1`."""
+    return split if isinstance(split, str) else ",".join(map(str, split))
+
+
+NAMING: dict[str, Callable[[Any], str]] = {
+    "backbone.name": str,
+    "split": text_of_split,
+    "training.optimizer": str,
+    "training.lr": lambda lr: f"lr {lr:.2g}",
+}
+"""What of its values a trial is named by, where they are searched: short, and apart from each other."""
 
 
 class EpochLog:
@@ -103,9 +139,16 @@ class TrialLog:
         if trial_id in self._labels:
             return
         is_repeat = number >= self._trials
-        name = f"repeat {number - self._trials + 1}" if is_repeat else f"trial {number + 1}"
-        self._labels[trial_id] = name if is_repeat else f"{name}/{self._trials}"
-        self._tell(trial_id, partial(self._run.trial, trial_id, dict(values), name=name))
+        label = f"repeat {number - self._trials + 1}" if is_repeat else f"trial {number + 1}/{self._trials}"
+        self._labels[trial_id] = label
+        open_trial = partial(
+            self._run.trial,
+            trial_id,
+            dict(values),
+            name=name_trial(number, values, trials=self._trials),
+            tags=trial_tags(number, values, trials=self._trials),
+        )
+        self._tell(trial_id, open_trial)
         self._reporter.say(f"{self._labels[trial_id]}  {describe_values(values)}")
 
     def on_epoch(self, trial_id: str, metrics: Mapping[str, float], *, epoch: int, timestamp_ms: int) -> None:
@@ -124,7 +167,14 @@ class TrialLog:
         if trial_id in self._ended:
             return
         self._ended.add(trial_id)
-        self._tell(trial_id, partial(self._run.end_trial, trial_id, TRIAL_STATUS[outcome]))
+        end_trial = partial(
+            self._run.end_trial,
+            trial_id,
+            TRIAL_STATUS[outcome],
+            tags={tags.OUTCOME: outcome},
+            description=cause or "",
+        )
+        self._tell(trial_id, end_trial)
         because = f": {cause}" if cause else ""
         self._reporter.say(f"{self._labels[trial_id]}  {outcome}{because}")
         self._reporter.advance("search", len(self._ended), max(self._trials, len(self._labels)))

@@ -22,9 +22,11 @@ from pipeline.measuring import load_evaluated, measure_checkpoint
 from pipeline.networks.misfit import PretrainedError
 from pipeline.networks.pretrained import Source
 from pipeline.recipe import TeacherConfig
+from pipeline.registry import tags
 from pipeline.registry.origin import ImageSet, Origin
 from pipeline.registry.outbox import Outbox
 from pipeline.registry.register import RegisteredVersion, find_version, register_model
+from pipeline.registry.run_description import Conclusion, describe_conclusion, describe_job
 from pipeline.registry.store import (
     connect,
     default_artifact_root,
@@ -35,9 +37,9 @@ from pipeline.registry.store import (
 )
 from pipeline.registry.tracking import EndStatus, JobRun, is_closed
 from pipeline.report.provenance import Provenance
-from pipeline.report.publish import find_standing, log_report, make_report
+from pipeline.report.publish import REPORT_FILE, find_standing, log_report, make_report
 from pipeline.reporter import Reporter, Silent
-from pipeline.reporting import EpochLog, TrialLog, WarmupLog, log_history
+from pipeline.reporting import EpochLog, TrialLog, WarmupLog, log_history, name_trial, text_of_split
 from pipeline.search.driver import max_concurrent_trials, run_search
 from pipeline.search.latencies import stored_latencies
 from pipeline.search.observer import GuardedObserver
@@ -173,7 +175,15 @@ def open_run(job: Job) -> JobRun:
     if root is not None and not root.is_local:
         reach_artifacts(job.s3)
     experiment = ensure_experiment(client, job.registry.experiment, artifact_root=root)
-    return JobRun.open(client, experiment, name=job.name, key=job.key(), params=job.settings(), tags={})
+    return JobRun.open(
+        client,
+        experiment,
+        name=job.name,
+        key=job.key(),
+        params=job.settings(),
+        tags={tags.KIND: "job"},
+        description=describe_job(job),
+    )
 
 
 def prepare_images(job: Job, folder: JobFolder, reporter: Reporter) -> None:
@@ -376,13 +386,14 @@ def register(session: Session) -> RegisteredVersion:
     plan = final_plan(session)
     data = load_data_plan(plan.data)
     session.reporter.advance("registering", 0, 1)
+    network = load_evaluated(plan, train(session).checkpoint, session.folder.calibrated_weights, table)
     register_version = partial(
         register_model,
         session.run.client,
         session.run,
         name=session.job.registry.model,
         key=session.job.key(),
-        network=load_evaluated(plan, train(session).checkpoint, session.folder.calibrated_weights, table),
+        network=network,
         preprocessing=plan.preprocessing.to_dict(),
         class_names=data.class_names,
         table=table,
@@ -396,8 +407,21 @@ def register(session: Session) -> RegisteredVersion:
     )
     version = session.outbox.ask(register_version)
     session.folder.version.write_text(json.dumps(asdict(version)))
+    conclude(session, version, table, split=network.split)
     report(session)
     return version
+
+
+def conclude(
+    session: Session, version: RegisteredVersion, table: ProfileTable, *, split: tuple[int, ...]
+) -> None:
+    """Tell the job's run what came of it."""
+    run, job, result = session.run, session.job, tune(session)
+    best = name_trial(result.best.number, result.best.values, trials=len(result.trials)) if result else None
+    end = Conclusion(version, table, split, best, REPORT_FILE)
+    text = describe_conclusion(job, end, experiment_id=run.experiment_id, run_id=run.run_id)
+    found = {tags.BACKBONE: final_job(session).backbone.name, tags.SPLIT: text_of_split(split)}
+    session.outbox.put(partial(run.describe, text, found))
 
 
 def report(session: Session) -> None:

@@ -6,11 +6,11 @@ complete, and a job killed at any step goes on there.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from mlflow.entities import LoggedModel, Metric
+from mlflow.entities import LoggedModel
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -20,12 +20,13 @@ from pipeline.networks import AdaptiveDepthNetwork
 
 from . import tags
 from .aliases import CHALLENGER, settle_alias
-from .description import describe
+from .description import describe_model, describe_version
 from .failures import tracking_failures
 from .logged_model import digest_tags, read_logged_file, read_logged_table, ready_model
 from .names import check_model_name, require_model_name
 from .origin import Origin
 from .package import CHECKSUMS_FILE, PROFILES_FILE, StagedPackage, staged_package
+from .profile_curves import TABLE_FILE, profile_metrics, table_columns
 from .store import current_store
 from .tracking import JobRun
 from .versions import RegisteredVersion, find_version, latest_version, read_profile_table
@@ -39,7 +40,6 @@ __all__ = [
 ]
 
 _MAX_TAG = 100_000  # MLflow's own limit for a version's tag
-_MEASURES = ("top1", "top5", "loss", "macs", "parameters", "latency_p50_ms", "latency_p95_ms")
 
 
 @tracking_failures("register the model")
@@ -96,6 +96,9 @@ def register_model(
                 package=package,
                 table=table,
                 rules=rules or GateConfig(),
+                description=describe_version(
+                    table, network=network, job=origin.job, uri=f"models:/{model.model_id}"
+                ),
             )
     settle_alias(client, name, CHALLENGER, lambda: latest_version(client, name))
     return registered
@@ -105,16 +108,8 @@ def _show_in_run(run: JobRun, model: LoggedModel, table: ProfileTable) -> None:
     """Log the profile table as files and metrics; timed by the job's start, a repetition adds nothing."""
     run.log_text(table.to_json(), PROFILES_FILE)
     run.log_text(table.to_markdown(), "profiles.md")
-    run.log_metrics(run.run_id, list(_metrics(table, model.model_id, timestamp_ms=run.start_time_ms)))
-
-
-def _metrics(table: ProfileTable, model_id: str, *, timestamp_ms: int) -> Iterator[Metric]:
-    for result in table.results:
-        for measure in _MEASURES:
-            value = getattr(result, measure)
-            if value is not None:
-                name = f"profile/{result.profile}/{measure}"
-                yield Metric(name, float(value), timestamp_ms, 0, model_id=model_id)
+    run.log_table(table_columns(table), TABLE_FILE)
+    run.log_metrics(run.run_id, profile_metrics(table, model.model_id, timestamp_ms=run.start_time_ms))
 
 
 def _create_version_once(
@@ -127,6 +122,7 @@ def _create_version_once(
     package: StagedPackage,
     table: ProfileTable,
     rules: GateConfig,
+    description: str,
 ) -> RegisteredVersion:
     """Create the version; of several drivers with one key the lowest wins, the others remove theirs."""
     _ensure_registered_model(client, name)
@@ -136,7 +132,7 @@ def _create_version_once(
             source=f"models:/{model.model_id}",
             model_id=model.model_id,
             run_id=run.run_id,
-            description=describe(table),
+            description=description,
             tags={
                 tags.MODEL_KEY: key,
                 tags.GATE: rules.model_dump_json(),
@@ -150,16 +146,19 @@ def _create_version_once(
         raise MlflowException(f"version {created.version} of {name} was created and cannot be found")
     if first.version != int(created.version):
         client.delete_model_version(name, str(created.version))
-    _link(client, first)
+    _show_in_logged_model(client, first, description)
     return first
 
 
 def _ensure_registered_model(client: MlflowClient, name: str) -> None:
+    """Create the model unless it exists, and describe it unless somebody has."""
     try:
         client.create_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+    if not client.get_registered_model(name).description:
+        client.update_registered_model(name, describe_model(name))
 
 
 def _table_tag(table: ProfileTable) -> dict[str, str]:
@@ -168,7 +167,8 @@ def _table_tag(table: ProfileTable) -> dict[str, str]:
     return {tags.PROFILES: text} if len(text) < _MAX_TAG else {}
 
 
-def _link(client: MlflowClient, version: RegisteredVersion) -> None:
-    """Let the logged model's page show its version, which MLflow itself does only behind a server."""
+def _show_in_logged_model(client: MlflowClient, version: RegisteredVersion, description: str) -> None:
+    """Let the logged model's page show text and version; MLflow itself shows that only behind a server."""
     link = json.dumps([{"name": version.name, "version": version.version}])
-    client.set_logged_model_tags(version.model_id, {tags.MODEL_VERSIONS_LINK: link})
+    shown = {tags.MODEL_VERSIONS_LINK: link, tags.NOTE: description}
+    client.set_logged_model_tags(version.model_id, shown)

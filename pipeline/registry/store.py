@@ -27,6 +27,7 @@ from pipeline.storage import StoragePath
 
 from .failures import brief
 from .probe import TIMEOUT_S, refusal
+from .tags import EXPERIMENT_KIND
 
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _FAILURES = (MlflowException, SQLAlchemyError, sqlite3.Error, ImportError, OSError)
@@ -168,7 +169,10 @@ def current_store(client: MlflowClient) -> Iterator[None]:
 def _create_experiment(client: MlflowClient, name: str, artifact_root: StoragePath | None) -> Any:  # noqa: ANN401
     location = None if artifact_root is None else artifact_root.uri
     try:
-        client.create_experiment(name, artifact_location=location)
+        # MLflow's pages then show what belongs to trainings, not to language models.
+        client.create_experiment(
+            name, artifact_location=location, tags={EXPERIMENT_KIND: "custom_model_development"}
+        )
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

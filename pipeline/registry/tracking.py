@@ -8,19 +8,23 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, Self
 
-from mlflow.entities import Metric, Param, Run
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.tracking import MlflowClient
 
 from . import tags as names
+from .authorship import author_tags, note_tags, owns_note
 from .failures import tracking_failures
+from .metric_names import shown_metrics
 
 EndStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
 _MAX_PARAMS = 100  # MLflow's own limit for one request
 _MAX_METRICS = 100  # above it MLflow 3.17 fails to recognise a model's metrics that it has already
 _PAGE = 1000
+_SHORT_KEY = 6  # as much as people compare
 
 
 class JobRun:
@@ -60,6 +64,7 @@ class JobRun:
         key: str,
         params: Mapping[str, Any],
         tags: Mapping[str, str],
+        description: str = "",
     ) -> Self:
         """Find the job's parent run by its key, or create it; it is RUNNING afterwards.
 
@@ -68,19 +73,21 @@ class JobRun:
         Args:
             client: The store.
             experiment_id: The experiment that holds the runs.
-            name: What the run is called.
+            name: What the run is called; the second of a name gets a part of its key behind it.
             key: What makes two commands the same job; letters, digits, `_`, `.`, `:` and `-`.
             params: Nested mappings become dotted names.
             tags: Written anew at every call.
+            description: Markdown, for a new run.
 
         Raises:
             JobError: If the store fails.
             ValueError: If the key has other characters.
         """
         _check_key(key)
-        all_tags = {**tags, names.JOB_KEY: key}
         parent = find_job(client, experiment_id, key) or client.create_run(
-            experiment_id, run_name=name, tags=all_tags
+            experiment_id,
+            run_name=_distinct_name(client, experiment_id, name, key=key),
+            tags={**author_tags(), **note_tags(description), **tags, names.JOB_KEY: key},
         )
         _reopen(client, parent)
         _log_params(client, parent, params)
@@ -89,7 +96,14 @@ class JobRun:
         return cls(client, parent)
 
     @tracking_failures("open a trial's run")
-    def trial(self, trial_id: str, params: Mapping[str, Any], *, name: str) -> str:
+    def trial(
+        self,
+        trial_id: str,
+        params: Mapping[str, Any],
+        *,
+        name: str,
+        tags: Mapping[str, str] = MappingProxyType({}),
+    ) -> str:
         """Find a trial's nested run, or create it.
 
         A finished one stays finished; any other is RUNNING afterwards.
@@ -98,6 +112,7 @@ class JobRun:
             trial_id: Its name in the search.
             params: Nested mappings become dotted names.
             name: What a new run is called.
+            tags: Of a new run.
 
         Returns:
             The run's id.
@@ -105,10 +120,10 @@ class JobRun:
         if trial_id in self._trials:
             run = self.client.get_run(self._trials[trial_id])
         else:
-            tags = {names.PARENT_RUN: self.run_id, names.TRIAL_ID: trial_id}
+            own = {names.PARENT_RUN: self.run_id, names.TRIAL_ID: trial_id}
             # A server that went away may have made it and not said so.
             run = self._find_trial(trial_id) or self.client.create_run(
-                self.experiment_id, run_name=name, tags=tags
+                self.experiment_id, run_name=name, tags={**author_tags(), **tags, **own}
             )
             self._trials[trial_id] = run.info.run_id
         if run.info.status != "FINISHED":
@@ -123,11 +138,13 @@ class JobRun:
 
         Args:
             run_id: The parent's or a trial's run.
-            metrics: Values by name.
+            metrics: Values by their names in the job's folder.
             step: The epoch.
             timestamp_ms: When the epoch ended, milliseconds since 1970; the same at every attempt.
         """
-        entries = [Metric(name, float(value), timestamp_ms, step) for name, value in metrics.items()]
+        entries = [
+            Metric(name, float(value), timestamp_ms, step) for name, value in shown_metrics(metrics).items()
+        ]
         self.log_metrics(run_id, entries)
 
     def log_trial_epoch(
@@ -142,15 +159,40 @@ class JobRun:
             self.client.log_batch(run_id, metrics=metrics[start : start + _MAX_METRICS])
 
     @tracking_failures("end a trial's run")
-    def end_trial(self, trial_id: str, status: EndStatus) -> None:
+    def end_trial(
+        self,
+        trial_id: str,
+        status: EndStatus,
+        *,
+        tags: Mapping[str, str] = MappingProxyType({}),
+        description: str = "",
+    ) -> None:
         """End a trial's run; one that has this status already stays as it is.
+
+        Args:
+            trial_id: Its name in the search.
+            status: What MLflow calls its end.
+            tags: What else there is to say of its end.
+            description: Markdown; somebody else's stays.
 
         Raises:
             ValueError: If `trial` was never called for it.
         """
         run = self.client.get_run(self._run_of(trial_id))
         if run.info.status != status:
+            self._set_tags(run, {**tags, **(note_tags(description) if owns_note(run.data.tags) else {})})
             self.client.set_terminated(run.info.run_id, status)
+
+    @tracking_failures("describe the job's run")
+    def describe(self, description: str, tags: Mapping[str, str]) -> None:
+        """Write the parent run's description, unless somebody else has written one, and its tags.
+
+        Args:
+            description: Markdown.
+            tags: Written in any case.
+        """
+        run = self.client.get_run(self.run_id)
+        self._set_tags(run, {**tags, **(note_tags(description) if owns_note(run.data.tags) else {})})
 
     @tracking_failures("end the job's run")
     def close(self, status: EndStatus) -> None:
@@ -165,10 +207,32 @@ class JobRun:
         """Store a text as a file of the parent run, over one of the same name."""
         self.client.log_text(self.run_id, text, artifact_file)
 
+    @tracking_failures("store a table")
+    def log_table(self, columns: Mapping[str, list[Any]], artifact_file: str) -> None:
+        """Store a table that MLflow's pages show and its `load_table` reads, over one of the same name.
+
+        MLflow's own `log_table` appends to what is there, so a job told of twice would hold all rows twice.
+
+        Args:
+            columns: Of equal length, by name.
+            artifact_file: Where; ends in `.json`.
+        """
+        rows = list(zip(*columns.values(), strict=True))
+        self.log_text(json.dumps({"columns": list(columns), "data": rows}), artifact_file)
+        known = self.client.get_run(self.run_id).data.tags.get(names.LOGGED_ARTIFACTS, "[]")
+        listed, entry = json.loads(known), {"path": artifact_file, "type": "table"}
+        if entry not in listed:
+            self.client.set_tag(self.run_id, names.LOGGED_ARTIFACTS, json.dumps([*listed, entry]))
+
     @tracking_failures("store a file")
     def log_file(self, path: Path, folder: str | None = None) -> None:
         """Store a copy of a file with the parent run, in a folder of its artifacts."""
         self.client.log_artifact(self.run_id, str(path), folder)
+
+    def _set_tags(self, run: Run, tags: Mapping[str, str]) -> None:
+        """Set tags at once, so that a kill leaves all of them or none."""
+        if tags:
+            self.client.log_batch(run.info.run_id, tags=[RunTag(name, text) for name, text in tags.items()])
 
     def _run_of(self, trial_id: str) -> str:
         if trial_id not in self._trials:
@@ -248,6 +312,15 @@ def _log_params(client: MlflowClient, run: Run, params: Mapping[str, Any]) -> No
     missing = [Param(name, text) for name, text in flat.items() if name not in run.data.params]
     for start in range(0, len(missing), _MAX_PARAMS):
         client.log_batch(run.info.run_id, params=missing[start : start + _MAX_PARAMS])
+
+
+def _distinct_name(client: MlflowClient, experiment_id: str, name: str, *, key: str) -> str:
+    """Return what a job's new run is called: as the job, or more where that is another job's run already.
+
+    A job with other settings, or in another folder, may have the same name.
+    """
+    others = client.search_runs([experiment_id], f"attributes.run_name = '{name}'", max_results=1)
+    return f"{name} · {key[:_SHORT_KEY]}" if others else name
 
 
 def _reopen(client: MlflowClient, run: Run) -> None:

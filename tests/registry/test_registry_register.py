@@ -12,7 +12,7 @@ from pipeline.errors import JobError, RequestError
 from pipeline.evaluation.table import ProfileTable
 from pipeline.registry import register as register_module
 from pipeline.registry import tags
-from pipeline.registry.description import describe
+from pipeline.registry.description import describe_version
 from pipeline.registry.register import (
     check_model_name,
     find_version,
@@ -45,13 +45,14 @@ def test_a_version_holds_its_table_in_files_tag_description_and_metrics(register
     stored = Path(client.download_artifacts(run.run_id, "profiles.json"))
     assert read_profile_table(client, registered.uri) == table
     assert ProfileTable.from_json(stored.read_text()) == table
-    cells = [
-        [cell.strip() for cell in line.split("|")[1:-1]] for line in version.description.split("\n")[2:18]
-    ]
-    assert cells == table.rows()
+    lines = [line for line in version.description.split("\n") if line.startswith("|")]
+    assert [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:]] == table.rows()
     metrics = {metric.key: metric.value for metric in client.get_logged_model(registered.model_id).metrics}
-    assert metrics["profile/TTTT/top1"] == table.base.top1
-    assert client.get_run(run.run_id).data.metrics == metrics
+    assert metrics == {
+        "result/full_top1": table.full.top1,
+        "result/base_top1": table.base.top1,
+        "result/base_cost": 1.0,
+    }
     assert len(version.tags[f"{tags.SHA256}weights"]) == 64
 
 
@@ -73,8 +74,8 @@ def test_uploaded_files_of_a_killed_attempt_are_used_again(register, client, run
     registered = register(table=measured_again)
     assert [model.model_id for model in models(client, run)] == [registered.model_id]
     assert read_profile_table(client, registered.uri) == table
-    history = client.get_metric_history(run.run_id, "profile/FFFF/top1")
-    assert len(history) == 1
+    history = client.get_metric_history(run.run_id, "profiles/top1")
+    assert len(history) == len(table.results)
 
 
 def test_of_two_racing_drivers_the_first_version_stays(register, client, monkeypatch):
@@ -96,10 +97,10 @@ def test_a_store_that_fails_is_reported_without_credentials(register, client, mo
     assert caught.value.__cause__ is None
 
 
-def test_a_description_fits_and_keeps_the_extremes_and_the_front(long_table):
+def test_a_description_fits_and_keeps_the_extremes_and_the_front(long_table, network):
     front = replace(long_table.results[200], is_pareto=True)
     table = replace(long_table, results=(*long_table.results[:200], front, *long_table.results[201:]))
-    text = describe(table)
+    text = describe_version(table, network=network, job="job", uri="models:/net/1")
     assert 4500 < len(text) <= 5000
     assert all(f"| {result.profile} |" in text for result in (table.full, table.base, front))
     assert "of 256 profiles" in text
