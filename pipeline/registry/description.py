@@ -19,8 +19,8 @@ def describe_model(name: str) -> str:
     champion, challenger = f"models:/{name}@champion", f"models:/{name}@challenger"
     what = (
         "Every version is one network with many depths: one set of weights, and a table of what each depth "
-        f"reaches and costs. `{champion}` is the version that passed the gate last, `{challenger}` the latest "
-        "of all."
+        f"reaches and costs. `{champion}` is the version that passed the gate last, `{challenger}` the "
+        "latest of all."
     )
     return f"""\
 {what}

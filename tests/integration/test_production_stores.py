@@ -110,7 +110,9 @@ def _told(server, name, epochs_of_trials=()):
     )
     assert [run.info.status for run in (parent, *nested)] == ["FINISHED"] * (1 + len(nested))
     steps = {
-        run.info.run_name: [step.step for step in client.get_metric_history(run.info.run_id, "full/top1")]
+        run.info.run_name.partition(" · ")[0]: [
+            step.step for step in client.get_metric_history(run.info.run_id, "full/top1")
+        ]
         for run in (parent, *nested)
     }
     assert steps == {name: [1, 2, 3, 4, 5, 6], **dict(epochs_of_trials)}
@@ -347,4 +349,4 @@ def test_a_job_killed_in_an_outage_is_told_of_in_full_by_the_same_command(start,
     assert again.returncode == 0, printed
     assert "trial" not in printed.partition("training")[0]
     assert "epoch 1/6" not in printed
-    _told(server, "killed-too", {"trial 1": [1, 2], "trial 2": [1, 2]})
+    _told(server, "killed-too", {"trial 01": [1, 2], "trial 02": [1, 2]})

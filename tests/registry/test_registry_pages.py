@@ -1,4 +1,4 @@
-"""What people find in MLflow's pages: tables, curves, names that sort, texts that stay theirs once they write."""
+"""What people find in MLflow's pages: a table, curves, names that sort, and the texts that they wrote."""
 
 import json
 import random
@@ -72,11 +72,10 @@ def note(client, run):
 
 def test_the_logged_table_is_read_back_by_mlflow_and_equals_the_profile_table(register, client, run, table):
     register(table=table)
-    read = load_table(client, run).to_dict("records")
-    names = [field.name for field in fields(ProfileResult) if field.name != "top5"]
-    assert [ProfileResult(**{name: row[name] for name in names}, top5=None) for row in read] == list(
-        table.results
-    )
+    read = load_table(client, run)
+    for name in (field.name for field in fields(ProfileResult) if field.name != "top5"):
+        # pandas reads a number from text with an error in the last digit.
+        assert read[name].tolist() == pytest.approx([getattr(row, name) for row in table.results])
 
 
 def test_a_table_logged_twice_is_there_once(run, client):
@@ -161,7 +160,7 @@ def test_a_second_job_of_a_name_is_told_apart(run, client, experiment_id):
     assert client.get_run(other.run_id).info.run_name == "job · 012345"
 
 
-def test_a_run_says_who_started_it_and_names_no_path(run, client, monkeypatch, experiment_id):
+def test_a_run_says_who_started_it_and_names_no_path(client, monkeypatch, experiment_id):
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ada")
     started = JobRun.open(client, experiment_id, name="mine", key="mine", params={}, tags={})
     told = client.get_run(started.run_id).data.tags
