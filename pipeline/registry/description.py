@@ -11,8 +11,6 @@ MAX_DESCRIPTION = 5000  # PostgreSQL's column
 _ROOM = "&emsp;"
 """As wide as two digits; MLflow's pages give the cells of a table no distance, so headings bring it along."""
 
-_IMAGE = '[open("image.png", "rb").read()]'
-
 
 def describe_model(name: str) -> str:
     """Return what a registered model is, and how its versions are taken, as Markdown."""
@@ -26,10 +24,8 @@ def describe_model(name: str) -> str:
 {what}
 
 ```python
-import mlflow
-
-model = mlflow.pyfunc.load_model("{challenger}")
-logits = model.predict({_IMAGE}, params={{"profile": "base"}})
+{loading_code(challenger)}
+logits = model.predict(images, params={{"profile": "base"}})
 ```
 
 ```bash
@@ -60,6 +56,17 @@ def describe_version(
     )
     last = f"\n\n{_how_to_predict(table, uri)}"
     return first + _table(table, limit=limit - len(first) - len(last)) + last
+
+
+def loading_code(uri: str) -> str:
+    """Return the Python that loads a model and an image for it."""
+    return f"""\
+from pathlib import Path
+
+import mlflow
+
+model = mlflow.pyfunc.load_model("{uri}")
+images = [Path("image.png").read_bytes()]  # or pixels, or tensors"""
 
 
 def summarize(table: ProfileTable) -> str:
@@ -100,10 +107,7 @@ def _how_to_predict(table: ProfileTable, uri: str) -> str:
 A profile has one letter a stage: F runs it whole, T skips its second part. At one depth, or within a budget:
 
 ```python
-import mlflow
-
-model = mlflow.pyfunc.load_model("{uri}")
-images = {_IMAGE}  # or pixels, or tensors
+{loading_code(uri)}
 model.predict(images, params={{"profile": "{example.profile}"}})
 model.predict(images, params={{"max_macs": {budget}}})  # or max_latency_ms, min_accuracy
 ```"""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pipeline.config import Job
 from pipeline.evaluation.table import ProfileTable
 
-from .description import summarize
+from .description import loading_code, summarize
 from .profile_curves import TABLE_FILE
 from .versions import RegisteredVersion
 
@@ -65,8 +65,8 @@ def describe_conclusion(job: Job, end: Conclusion, *, experiment_id: str, run_id
 def _next_steps(uri: str) -> str:
     return f"""\
 ```python
-model = mlflow.pyfunc.load_model("{uri}")
-model.predict([open("image.png", "rb").read()], params={{"profile": "base"}})
+{loading_code(uri)}
+model.predict(images, params={{"profile": "base"}})
 ```
 
 ```bash

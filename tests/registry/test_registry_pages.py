@@ -5,6 +5,7 @@ import random
 from dataclasses import fields, replace
 
 import pytest
+from PIL import Image
 
 from pipeline.config import parse_job
 from pipeline.evaluation.table import ProfileResult
@@ -210,6 +211,17 @@ def test_the_call_that_a_version_describes_is_within_its_budget(register, client
     text = client.get_model_version("net", "1").description
     assert 'params={"profile": "TTFF"}' in text
     assert 'params={"max_macs": 99e6}' in text  # 98.8 million
+
+
+def test_the_code_that_a_version_describes_runs(register, client, table, tmp_path, monkeypatch):
+    register(table=table)
+    _, code, _ = client.get_model_version("net", "1").description.split("```")
+    Image.new("RGB", (16, 16)).save(tmp_path / "image.png")
+    monkeypatch.chdir(tmp_path)
+    with current_store(client):
+        told = {}
+        exec(code.removeprefix("python"), told)
+        assert told["model"].predict(told["images"], params={"profile": "base"}).shape == (1, 3)
 
 
 def test_a_jobs_description_tells_first_that_it_runs_and_then_what_came_of_it(table):
