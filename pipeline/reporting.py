@@ -8,6 +8,8 @@ from pipeline.registry.outbox import Outbox
 from pipeline.registry.tracking import EndStatus, JobRun
 from pipeline.reporter import Reporter
 from pipeline.search.record import Outcome
+from pipeline.search.settings import describe_values
+from pipeline.search.sweep import trial_name
 from pipeline.training.checkpoint import EpochReport
 from pipeline.training.progress import Progress
 
@@ -25,19 +27,12 @@ def log_history(run: JobRun, history: Sequence[EpochReport]) -> None:
 
 def describe_epoch(metrics: Mapping[str, float]) -> str:
     """Return an epoch's result as text."""
-    return (
-        f"full {metrics['full/top1']:.4f}  base {metrics['base/top1']:.4f}  "
-        f"loss {metrics['train/loss']:.4f}  {metrics['epoch_s']:.0f} s"
-    )
+    return f"{describe_accuracy(metrics)}  loss {metrics['train/loss']:.4f}  {metrics['epoch_s']:.0f} s"
 
 
-def describe_values(values: Mapping[str, Any]) -> str:
-    """Return a trial's settings as text."""
-    return "  ".join(f"{key.removeprefix('training.')} {_short(value)}" for key, value in values.items())
-
-
-def _short(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def describe_accuracy(metrics: Mapping[str, float]) -> str:
+    """Return what both extremes reach as text."""
+    return f"full {metrics['full/top1']:.4f}  base {metrics['base/top1']:.4f}"
 
 
 class EpochLog:
@@ -48,6 +43,7 @@ class EpochLog:
         self._outbox = outbox
         self._reporter = reporter
         self._epochs = epochs
+        self._reached = ""
 
     def __call__(self, progress: Progress) -> None:
         """Tell the news; the whole history is told again at the end, so nothing depends on this."""
@@ -55,8 +51,9 @@ class EpochLog:
             self._reporter.say(note)
         for report in progress.reports:
             self._reporter.say(f"epoch {report.epoch}/{self._epochs}  {describe_epoch(report.metrics)}")
+            self._reached = describe_accuracy(report.metrics)
         done = max(progress.epoch - 1, 0) + progress.step / progress.num_steps
-        self._reporter.advance("training", done, self._epochs)
+        self._reporter.advance("training", done, self._epochs, self._reached)
         if progress.reports:
             self._outbox.put(partial(log_history, self._run, progress.reports))
 
@@ -102,9 +99,8 @@ class TrialLog:
         """Open the trial's nested run."""
         if trial_id in self._labels:
             return
-        is_repeat = number >= self._trials
-        name = f"repeat {number - self._trials + 1}" if is_repeat else f"trial {number + 1}"
-        self._labels[trial_id] = name if is_repeat else f"{name}/{self._trials}"
+        name = trial_name(number, num_trials=self._trials)
+        self._labels[trial_id] = f"{name}/{self._trials}" if number < self._trials else name
         self._tell(trial_id, partial(self._run.trial, trial_id, dict(values), name=name))
         self._reporter.say(f"{self._labels[trial_id]}  {describe_values(values)}")
 
@@ -119,6 +115,12 @@ class TrialLog:
         score = f"score {metrics['score']:.4f}"
         self._reporter.say(f"{name}  epoch {epoch}/{self._epochs}  {score}  {describe_epoch(metrics)}")
 
+    def on_pause(self, trial_id: str) -> None:
+        """Nothing is said of it: what it reached was told."""
+
+    def on_resume(self, trial_id: str) -> None:
+        """Nothing is said of it: its next epoch is told."""
+
     def on_end(self, trial_id: str, outcome: Outcome, cause: str | None) -> None:
         """Close the trial's nested run."""
         if trial_id in self._ended:
@@ -127,7 +129,6 @@ class TrialLog:
         self._tell(trial_id, partial(self._run.end_trial, trial_id, TRIAL_STATUS[outcome]))
         because = f": {cause}" if cause else ""
         self._reporter.say(f"{self._labels[trial_id]}  {outcome}{because}")
-        self._reporter.advance("search", len(self._ended), max(self._trials, len(self._labels)))
 
     def _tell(self, trial_id: str, call: Callable[[], object]) -> None:
         if trial_id not in self._run.ended_trials:

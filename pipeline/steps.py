@@ -13,6 +13,7 @@ from functools import partial
 
 from cluster.daemons import daemons_watched
 from cluster.runtime import connected, run_remotely
+from cluster.usage import UsageWatch
 from pipeline.config import Job
 from pipeline.data.plan import DataPlan, prepare_data
 from pipeline.errors import JobError, RequestError
@@ -43,6 +44,7 @@ from pipeline.search.latencies import stored_latencies
 from pipeline.search.observer import GuardedObserver
 from pipeline.search.record import RecordStore
 from pipeline.search.result import SearchResult
+from pipeline.search.sweep import SweepBoard
 from pipeline.search.trial import WINNER
 from pipeline.search.verdict import describe_verdict
 from pipeline.storage import StoragePath
@@ -280,21 +282,21 @@ def tune(session: Session) -> SearchResult | None:
         f"search in {job.search.space}: {job.search.trials} trials of {job.search.epochs} epochs at most, "
         f"{at_once} at a time with {job.training.workers} workers each"
     )
-    result = run_search(
-        job,
-        session.folder.data_plan,
-        folder=session.folder.search,
-        stages=stage_sizes(shape_of(job)),
-        weights=session.weights,
-        observer=TrialLog(
-            session.run,
-            session.outbox,
-            session.reporter,
-            trials=job.search.trials,
-            epochs=job.search.epochs,
-        ),
-        on_warmup=WarmupLog(session.reporter, epochs=job.search.epochs),
-    )
+    trials, epochs = job.search.trials, job.search.epochs
+    board = SweepBoard(job.name, num_trials=trials, max_epochs=epochs, usage=UsageWatch().latest)
+    with session.reporter.showing(board.look):
+        result = run_search(
+            job,
+            session.folder.data_plan,
+            folder=session.folder.search,
+            stages=stage_sizes(shape_of(job)),
+            weights=session.weights,
+            observers=[
+                TrialLog(session.run, session.outbox, session.reporter, trials=trials, epochs=epochs),
+                board,
+            ],
+            on_warmup=WarmupLog(session.reporter, epochs=epochs),
+        )
     session.outbox.put(partial(session.run.log_text, result.to_json(), "search.json"))
     for line in describe_verdict(job, result):
         session.reporter.say(line)
