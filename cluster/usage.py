@@ -22,15 +22,19 @@ class Usage:
     gpus: float
 
     def __str__(self) -> str:
-        gpus = f", {self.used_gpus:.3g} of {self.gpus:.3g} GPUs" if self.gpus else ""
-        return f"{self.used_cpus:.3g} of {self.cpus:.3g} CPUs{gpus}"
+        gpus = f", {self.used_gpus:g} of {self.gpus:g} GPUs" if self.gpus else ""
+        return f"{self.used_cpus:g} of {self.cpus:g} CPUs{gpus}"
 
 
 def read_usage() -> Usage:
     """Ask Ray what is reserved."""
     has, free = ray.cluster_resources(), ray.available_resources()
     cpus, gpus = has.get("CPU", 0.0), has.get("GPU", 0.0)
-    return Usage(round(cpus - free.get("CPU", 0.0), 1), cpus, gpus - free.get("GPU", 0.0), gpus)
+    # Drivers of trials reserve hundredths.
+    used_cpus, used_gpus = (
+        round(total - free.get(name, 0.0), 1) for name, total in (("CPU", cpus), ("GPU", gpus))
+    )
+    return Usage(used_cpus, cpus, used_gpus, gpus)
 
 
 class UsageWatch:

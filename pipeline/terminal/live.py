@@ -80,6 +80,7 @@ class LiveView:
         """Show a sweep, asked for as often as it is drawn, until the block ends."""
         self._remove_bar()
         self._look = look
+        self._live.refresh()
         try:
             yield
         finally:
