@@ -1,10 +1,20 @@
 """What a sweep's status says follows from what its observer was told."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from cluster.usage import Usage
+from pipeline.config import parse_job
+from pipeline.search.halving import Halving
+from pipeline.search.observer import GuardedObserver
 from pipeline.search.settings import varied_keys
 from pipeline.search.sweep import SweepBoard, expected_length
+from pipeline.search.trial import TrialSetup, tune_result
+from pipeline.search.watcher import TrialWatcher
+from pipeline.storage import StoragePath
+from pipeline.training.checkpoint import EpochReport
+from tests.digits_job import JOB
 
 NOW_S = 1_000_000_000.0
 
@@ -122,3 +132,26 @@ def test_settings_that_all_trials_share_are_told_apart():
 )
 def test_usage_tells_gpus_where_there_are_some(usage, told):
     assert str(usage) == told
+
+
+def test_a_trial_that_halving_stops_waits_until_it_gets_a_place(clock, board, tmp_path):  # noqa: ARG001
+    search = {"space": "recipe_only", "trials": 4, "epochs": 4, "paper_first": False}
+    job = parse_job({**JOB, "name": "tiny", "search": search, "registry": {"model": "tiny"}})
+    folder, halving = StoragePath.local(tmp_path), Halving(trials=4, epochs=4)
+    setup = TrialSetup(job, job.search, folder / "data.npz", folder)
+    watcher = TrialWatcher(setup, GuardedObserver(board), halving)
+
+    def states():
+        return [trial.state for trial in board.look().trials]
+
+    for number, score in enumerate((0.3, 0.2, 0.1)):
+        history = (EpochReport(1, {**metrics(score), "train/loss": 1.0, "epoch_s": 1.0}, 1),)
+        trial = SimpleNamespace(trial_id=f"t{number}", config={"number": number, "values": {}})
+        trial.last_result = tune_result(history)
+        watcher.on_trial_start(0, [], trial)
+        watcher.on_trial_result(0, [], trial, trial.last_result)
+        if not halving.report(number, history):
+            watcher.on_trial_complete(0, [], trial)
+    assert states() == ["waiting", "waiting", "stopped"]
+    watcher.on_trial_start(0, [], SimpleNamespace(trial_id="again", config={"number": 0, "values": {}}))
+    assert states() == ["running", "waiting", "stopped"]
