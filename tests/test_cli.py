@@ -110,8 +110,8 @@ def test_inspect_answers_machines_with_numbers(skipline):
 
 
 def test_backbones_answer_machines_with_what_is_known_of_them(skipline):
-    (answer,) = json.loads(skipline("backbones", "resnet50", "--json").stdout)[:1]
-    assert (answer["name"], answer["refusal"]) == ("resnet50", "")
+    (answer,) = json.loads(skipline("backbones", "resnet50_gn", "--json").stdout)
+    assert (answer["name"], answer["family"], answer["refusal"]) == ("resnet50_gn", "ResNet", "")
 
 
 def test_a_refused_request_has_no_answer(skipline):
