@@ -34,7 +34,7 @@ def run(
     """Do all of a job: tune, train, evaluate, register; one that is done returns what it left behind.
 
     Args:
-        job: What to do.
+        job: A preset's name, the path of a job file, what such a file holds, or a `Job`.
         settings: Overrides by dotted key, such as `{"training.epochs": 3}`.
         reporter: Told how it goes; None prints lines.
 

@@ -36,9 +36,10 @@ class Lines:
 
     def advance(self, what: str, done: float, total: float, note: str = "") -> None:  # noqa: ARG002
         """Print how far something is, unless that was said; its beginning is no news."""
+        if done <= 0 or time.monotonic() - self._last_line_s < self._interval_s:
+            return
         progress = f"{what}: {done / total:.0%}"
-        is_news = done > 0 and progress != self._last_progress
-        if is_news and time.monotonic() - self._last_line_s >= self._interval_s:
+        if progress != self._last_progress:
             self._last_progress = progress
             self.say(progress)
 

@@ -24,8 +24,12 @@ class Streams:
 
 
 def console_on(file: TextIO) -> Console:
-    """Return a console that never cuts a table short because nobody says how wide it is."""
-    return Console(file=file, width=None if file.isatty() else WIDTH_WITHOUT_TERMINAL)
+    """Return a console that never cuts a table short because nobody says how wide it is.
+
+    It writes to the file in a notebook, too, where Rich would make a display of every line.
+    """
+    width = None if file.isatty() else WIDTH_WITHOUT_TERMINAL
+    return Console(file=file, width=width, force_jupyter=False)
 
 
 @contextmanager
