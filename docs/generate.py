@@ -27,7 +27,9 @@ FOLDER = Path(__file__).parent / "reference"
 HEADER = "<!-- Written by `make docs`; not by hand. -->\n\n"
 
 PUBLIC: Mapping[str, Sequence[str] | None] = {
-    "pipeline": None,
+    "pipeline": ("run", "tune", "train", "evaluate"),
+    "pipeline.verbs": ("JobResult",),
+    "pipeline.reporter": ("Reporter",),
     "pipeline.networks": None,
     "pipeline.networks.export": ("export_profile", "export_all_profiles", "write_onnx"),
     "pipeline.evaluation.evaluate": ("evaluate_profiles",),

@@ -35,6 +35,15 @@ def list_backbones(catalogue: Catalogue, pattern: str | None, *, refused: bool) 
     return _families(catalogue) if pattern is None else _models(_matches(catalogue, pattern, True), pattern)
 
 
+def select_backbones(catalogue: Catalogue, pattern: str | None, *, refused: bool) -> list[CatalogueEntry]:
+    """Return the models that a pattern means, or all that are supported or refused.
+
+    Raises:
+        RequestError: If the pattern means no such model.
+    """
+    return _matches(catalogue, "*" if pattern is None else pattern, not refused)
+
+
 def _matches(catalogue: Catalogue, pattern: str, is_supported: bool) -> list[CatalogueEntry]:
     found = catalogue.find(pattern)
     kept = [entry for entry in found if entry.is_supported is is_supported]

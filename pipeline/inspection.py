@@ -14,15 +14,100 @@ from pipeline.survey import explain
 BLOCK_MARKS = {"mandatory": "■", "skippable": "□"}
 
 
+STAGE_COLUMNS = (
+    "stage",
+    "blocks",
+    "mandatory",
+    "skippable",
+    "MMACs mandatory",
+    "MMACs skippable",
+    "what must stay",
+)
+PROFILE_COLUMNS = ("profile", "", "MMACs", "of full", "params (M)")
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """One stage: its blocks, and what they cost in multiply-adds for one image.
+
+    Attributes:
+        name: As in the backbone.
+        mandatory_blocks: That are never skipped.
+        skippable_blocks: That are.
+        mandatory_macs: Of the stage where it is skipped.
+        skippable_macs: What skipping saves.
+        obstacle: What must stay, if anything must.
+    """
+
+    name: str
+    mandatory_blocks: int
+    skippable_blocks: int
+    mandatory_macs: int
+    skippable_macs: int
+    obstacle: str | None
+
+    def row(self) -> list[str]:
+        """Return text cells."""
+        blocks = (self.mandatory_blocks, self.skippable_blocks)
+        drawing = BLOCK_MARKS["mandatory"] * blocks[0] + BLOCK_MARKS["skippable"] * blocks[1]
+        costs = [f"{macs / 1e6:.1f}" for macs in (self.mandatory_macs, self.skippable_macs)]
+        return [self.name, drawing, *map(str, blocks), *costs, self.obstacle or ""]
+
+
+@dataclass(frozen=True)
+class ProfileReport:
+    """One depth profile: its multiply-adds an image, and parameters."""
+
+    profile: str
+    macs: int
+    parameters: int
+
+
 @dataclass(frozen=True)
 class BackboneReport:
-    """Text cells for a terminal: one row a stage, one row a profile."""
+    """What a backbone is made of and what its depths cost.
 
-    summary: str
-    stage_columns: tuple[str, ...]
-    stage_rows: list[list[str]]
-    profile_columns: tuple[str, ...]
-    profile_rows: list[list[str]]
+    Attributes:
+        backbone: timm's name.
+        family: Its class in timm.
+        image_size: Height and width in pixels.
+        split: Mandatory blocks of every stage.
+        stages: The first one first.
+        profiles: `full` first and `base` last.
+    """
+
+    backbone: str
+    family: str
+    image_size: int
+    split: tuple[int, ...]
+    stages: tuple[StageReport, ...]
+    profiles: tuple[ProfileReport, ...]
+
+    def summary(self) -> str:
+        """Return what the tables are about."""
+        return (
+            f"{self.backbone} ({self.family}), {self.image_size} pixels, split {list(self.split)}; "
+            f"{BLOCK_MARKS['mandatory']} mandatory block, {BLOCK_MARKS['skippable']} skippable block"
+        )
+
+    def stage_rows(self) -> list[list[str]]:
+        """Return text cells, one row a stage."""
+        return [stage.row() for stage in self.stages]
+
+    def profile_rows(self) -> list[list[str]]:
+        """Return text cells, one row a profile."""
+        full, base = self.profiles[0], self.profiles[-1]
+        names = {full.profile: "full", base.profile: "base"}
+        return [
+            [
+                one.profile,
+                names.get(one.profile, ""),
+                f"{one.macs / 1e6:.1f}",
+                f"{one.macs / full.macs:.2f}",
+                f"{one.parameters / 1e6:.2f}",
+            ]
+            for one in self.profiles
+        ]
 
 
 def inspect_backbone(
@@ -54,61 +139,31 @@ def inspect_backbone(
     except ValueError as error:
         raise RequestError(explain(error)) from error
     return BackboneReport(
-        summary=(
-            f"{name} ({type(network.backbone).__name__}), {network.image_size} pixels, "
-            f"split {list(network.split)}; "
-            f"{BLOCK_MARKS['mandatory']} mandatory block, {BLOCK_MARKS['skippable']} skippable block"
-        ),
-        stage_columns=(
-            "stage",
-            "blocks",
-            "mandatory",
-            "skippable",
-            "MMACs mandatory",
-            "MMACs skippable",
-            "what must stay",
-        ),
-        stage_rows=_stage_rows(network),
-        profile_columns=("profile", "", "MMACs", "of full", "params (M)"),
-        profile_rows=_profile_rows(network),
+        name,
+        type(network.backbone).__name__,
+        network.image_size,
+        tuple(network.split),
+        _stages(network),
+        _profiles(network),
     )
 
 
-def _stage_rows(network: AdaptiveDepthNetwork) -> list[list[str]]:
+def _stages(network: AdaptiveDepthNetwork) -> tuple[StageReport, ...]:
     macs = network.segment_macs
-    rows = []
-    for segment, (layout, point) in enumerate(zip(network.layouts, network.split, strict=True), start=1):
-        num_blocks = len(layout.blocks)
-        drawing = BLOCK_MARKS["mandatory"] * point + BLOCK_MARKS["skippable"] * (num_blocks - point)
-        skipped = macs.skipped[segment]
-        costs = [f"{count / 1e6:.1f}" for count in (skipped, macs.whole[segment] - skipped)]
-        rows.append(
-            [
-                layout.name,
-                drawing,
-                str(min(point, num_blocks)),
-                str(num_blocks - point),
-                *costs,
-                layout.obstacle or "",
-            ]
+    pairs = enumerate(zip(network.layouts, network.split, strict=True), start=1)
+    return tuple(
+        StageReport(
+            layout.name,
+            min(point, len(layout.blocks)),
+            len(layout.blocks) - min(point, len(layout.blocks)),
+            macs.skipped[segment],
+            macs.whole[segment] - macs.skipped[segment],
+            layout.obstacle,
         )
-    return rows
+        for segment, (layout, point) in pairs
+    )
 
 
-def _profile_rows(network: AdaptiveDepthNetwork) -> list[list[str]]:
-    full = network.cost("full").macs
-    names = dict(zip(network.extremes, ("full", "base"), strict=True))
-    rows = []
-    for profile in network.profiles:
-        cost = network.cost(profile)
-        share = f"{cost.macs / full:.2f}"
-        rows.append(
-            [
-                str(profile),
-                names.get(profile, ""),
-                f"{cost.macs / 1e6:.1f}",
-                share,
-                f"{cost.parameters / 1e6:.2f}",
-            ]
-        )
-    return rows
+def _profiles(network: AdaptiveDepthNetwork) -> tuple[ProfileReport, ...]:
+    costs = {str(profile): network.cost(profile) for profile in network.profiles}
+    return tuple(ProfileReport(profile, cost.macs, cost.parameters) for profile, cost in costs.items())

@@ -12,6 +12,7 @@ HEADER = """\
 # A Skipline job. Run it:  skipline run {path}
 # Keys that are commented out show their defaults. `--set key.path=value` overrides any of them.
 # Relative paths start at the folder in which the command is typed.
+# Editors complete keys and mark mistakes by `skipline schema`; its --help says how.
 """
 
 

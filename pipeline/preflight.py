@@ -1,10 +1,11 @@
 """Everything that can be found wrong with a job before anything starts, all of it in one go."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from cluster.runtime import WAY_OUT, Capacity, capacity, growth, is_embedded, silence
-from pipeline.config import Job, examine_job, read_job
+from pipeline.config import Job, examine_job
 from pipeline.data.inspection import one_class_problem
 from pipeline.data.plan import check_location
 from pipeline.data.sources import open_source
@@ -24,20 +25,17 @@ from pipeline.survey import explain
 from pipeline.training.plan import describe_network, describe_teacher, shape_of
 
 
-def checked_job(
-    source: str, settings: Sequence[str], *, await_server: Callable[[], None] = lambda: None
-) -> Job:
-    """Read a job file or preset and check all of it.
+def checked_job(data: Mapping[str, Any], *, await_server: Callable[[], None] = lambda: None) -> Job:
+    """Check all of a job.
 
     Args:
-        source: Path or preset.
-        settings: Overrides, each KEY=VALUE.
+        data: As `read_job` reads it.
         await_server: Waits for what the tracking server was asked ahead; see `probe.ask_ahead`.
 
     Raises:
         RequestError: With everything that is wrong with it.
     """
-    found = examine_job(read_job(source, settings))
+    found = examine_job(data)
     problems = [*found.problems]
     if found.job is not None:
         problems += find_problems(found.job, stand_ins=found.stand_ins, await_server=await_server)

@@ -9,6 +9,8 @@ from pipeline.registry.outbox import Outbox
 from pipeline.registry.tracking import EndStatus, JobRun
 from pipeline.reporter import Reporter
 from pipeline.search.record import Outcome
+from pipeline.search.settings import describe_values
+from pipeline.search.sweep import trial_name
 from pipeline.training.checkpoint import EpochReport
 from pipeline.training.progress import Progress
 
@@ -26,22 +28,15 @@ def log_history(run: JobRun, history: Sequence[EpochReport]) -> None:
 
 def describe_epoch(metrics: Mapping[str, float]) -> str:
     """Return an epoch's result as text."""
-    return (
-        f"full {metrics['full/top1']:.4f}  base {metrics['base/top1']:.4f}  "
-        f"loss {metrics['train/loss']:.4f}  {metrics['epoch_s']:.0f} s"
-    )
+    return f"{describe_accuracy(metrics)}  loss {metrics['train/loss']:.4f}  {metrics['epoch_s']:.0f} s"
 
 
-def describe_values(values: Mapping[str, Any]) -> str:
-    """Return a trial's settings as text."""
-    return "  ".join(f"{key.removeprefix('training.')} {_short(value)}" for key, value in values.items())
+def describe_accuracy(metrics: Mapping[str, float]) -> str:
+    """Return what both extremes reach as text."""
+    return f"full {metrics['full/top1']:.4f}  base {metrics['base/top1']:.4f}"
 
 
-def _short(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def name_trial(number: int, values: Mapping[str, Any], *, trials: int) -> str:
+def trial_run_name(number: int, values: Mapping[str, Any], *, trials: int) -> str:
     """Return what a trial's run in MLflow is called; names sort as trials do.
 
     Args:
@@ -57,7 +52,7 @@ def name_trial(number: int, values: Mapping[str, Any], *, trials: int) -> str:
 
 
 def trial_tags(number: int, values: Mapping[str, Any], *, trials: int) -> dict[str, str]:
-    """Return the tags of a trial's run in MLflow; arguments as for `name_trial`."""
+    """Return the tags of a trial's run in MLflow; arguments as for `trial_run_name`."""
     split = {tags.SPLIT: text_of_split(values["split"])} if "split" in values else {}
     return {tags.KIND: "repeat" if number >= trials else "trial", **split}
 
@@ -84,6 +79,7 @@ class EpochLog:
         self._outbox = outbox
         self._reporter = reporter
         self._epochs = epochs
+        self._reached = ""
 
     def __call__(self, progress: Progress) -> None:
         """Tell the news; the whole history is told again at the end, so nothing depends on this."""
@@ -91,8 +87,9 @@ class EpochLog:
             self._reporter.say(note)
         for report in progress.reports:
             self._reporter.say(f"epoch {report.epoch}/{self._epochs}  {describe_epoch(report.metrics)}")
+            self._reached = describe_accuracy(report.metrics)
         done = max(progress.epoch - 1, 0) + progress.step / progress.num_steps
-        self._reporter.advance("training", done, self._epochs)
+        self._reporter.advance("training", done, self._epochs, self._reached)
         if progress.reports:
             self._outbox.put(partial(log_history, self._run, progress.reports))
 
@@ -138,14 +135,13 @@ class TrialLog:
         """Open the trial's nested run."""
         if trial_id in self._labels:
             return
-        is_repeat = number >= self._trials
-        label = f"repeat {number - self._trials + 1}" if is_repeat else f"trial {number + 1}/{self._trials}"
-        self._labels[trial_id] = label
+        name = trial_name(number, num_trials=self._trials)
+        self._labels[trial_id] = f"{name}/{self._trials}" if number < self._trials else name
         open_trial = partial(
             self._run.trial,
             trial_id,
             dict(values),
-            name=name_trial(number, values, trials=self._trials),
+            name=trial_run_name(number, values, trials=self._trials),
             tags=trial_tags(number, values, trials=self._trials),
         )
         self._tell(trial_id, open_trial)
@@ -162,6 +158,12 @@ class TrialLog:
         score = f"score {metrics['score']:.4f}"
         self._reporter.say(f"{name}  epoch {epoch}/{self._epochs}  {score}  {describe_epoch(metrics)}")
 
+    def on_pause(self, trial_id: str) -> None:
+        """Nothing is said of it: what it reached was told."""
+
+    def on_resume(self, trial_id: str) -> None:
+        """Nothing is said of it: its next epoch is told."""
+
     def on_end(self, trial_id: str, outcome: Outcome, cause: str | None) -> None:
         """Close the trial's nested run."""
         if trial_id in self._ended:
@@ -177,7 +179,6 @@ class TrialLog:
         self._tell(trial_id, end_trial)
         because = f": {cause}" if cause else ""
         self._reporter.say(f"{self._labels[trial_id]}  {outcome}{because}")
-        self._reporter.advance("search", len(self._ended), max(self._trials, len(self._labels)))
 
     def _tell(self, trial_id: str, call: Callable[[], object]) -> None:
         if trial_id not in self._run.ended_trials:

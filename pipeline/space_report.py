@@ -1,7 +1,7 @@
 """What `skipline space` tells about a search space on a backbone: every parameter, and how many designs."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,19 @@ from search_spaces.space import blocks_of
 
 @dataclass(frozen=True)
 class SpaceReport:
-    """Text cells for a terminal: one row a parameter."""
+    """What a search draws: as text cells for a terminal, one row a parameter, and as plain values.
+
+    Attributes:
+        summary: Of what on what.
+        columns: Headings of `rows`.
+        rows: Text.
+        facts: The same for machines; `num_designs` is null where a range holds real numbers.
+    """
 
     summary: str
     columns: tuple[str, ...]
     rows: list[list[str]]
+    facts: Mapping[str, Any]
 
 
 def inspect_space(name_or_path: str, *, backbone: str, settings: Sequence[str]) -> SpaceReport:
@@ -44,17 +52,26 @@ def inspect_space(name_or_path: str, *, backbone: str, settings: Sequence[str]) 
     if problems := space.check(job, stages):
         raise RequestError(problems)
     parameters = space.parameters(stages)
-    start = _start(space, job, stages)
+    point = _point(space, job, stages)
+    num_designs = space.num_designs(stages)
     return SpaceReport(
         summary=(
             f"{name_or_path} on {backbone}, stages of {blocks_of(stages)} blocks: "
-            f"{len(parameters)} parameters, {_count(space.num_designs(stages))} designs"
+            f"{len(parameters)} parameters, {_count(num_designs)} designs"
         ),
         columns=("parameter", "range", "values", "trial 1"),
         rows=[
-            [name, f"{range_}{_scale(range_)}", _count(range_.num_values()), start.get(name, "")]
+            [name, f"{range_}{_scale(range_)}", _count(range_.num_values()), _short(point.get(name, ""))]
             for name, range_ in parameters.items()
         ],
+        facts={
+            "space": name_or_path,
+            "backbone": backbone,
+            "blocks": blocks_of(stages),
+            "num_designs": None if math.isinf(num_designs) else num_designs,
+            "parameters": {name: range_.model_dump(mode="json") for name, range_ in parameters.items()},
+            "first_trial": dict(point),
+        },
     )
 
 
@@ -72,13 +89,16 @@ def _job_of(space: str, backbone: str, settings: Sequence[str]) -> Job:
     return parse_job(data)
 
 
-def _start(space: SearchSpace, job: Job, stages: Sequence[StageSize]) -> dict[str, str]:
+def _point(space: SearchSpace, job: Job, stages: Sequence[StageSize]) -> Mapping[str, Any]:
     """Return the job's own settings by parameter; none where they lie outside the space."""
     try:
-        point = space.point(space.start_design(job, stages), stages)
+        return space.point(space.start_design(job, stages), stages)
     except ValueError:
         return {}
-    return {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in point.items()}
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _scale(range_: object) -> str:

@@ -13,6 +13,7 @@ from functools import partial
 
 from cluster.daemons import daemons_watched
 from cluster.runtime import connected, run_remotely
+from cluster.usage import UsageWatch
 from pipeline.config import Job
 from pipeline.data.plan import DataPlan, prepare_data
 from pipeline.errors import JobError, RequestError
@@ -39,12 +40,13 @@ from pipeline.registry.tracking import EndStatus, JobRun, is_closed
 from pipeline.report.provenance import Provenance
 from pipeline.report.publish import REPORT_FILE, find_standing, log_report, make_report
 from pipeline.reporter import Reporter, Silent
-from pipeline.reporting import EpochLog, TrialLog, WarmupLog, log_history, name_trial, text_of_split
+from pipeline.reporting import EpochLog, TrialLog, WarmupLog, log_history, text_of_split, trial_run_name
 from pipeline.search.driver import max_concurrent_trials, run_search
 from pipeline.search.latencies import stored_latencies
 from pipeline.search.observer import GuardedObserver
 from pipeline.search.record import RecordStore
 from pipeline.search.result import SearchResult
+from pipeline.search.sweep import SweepBoard
 from pipeline.search.trial import WINNER
 from pipeline.search.verdict import describe_verdict
 from pipeline.storage import StoragePath
@@ -290,21 +292,21 @@ def tune(session: Session) -> SearchResult | None:
         f"search in {job.search.space}: {job.search.trials} trials of {job.search.epochs} epochs at most, "
         f"{at_once} at a time with {job.training.workers} workers each"
     )
-    result = run_search(
-        job,
-        session.folder.data_plan,
-        folder=session.folder.search,
-        stages=stage_sizes(shape_of(job)),
-        weights=session.weights,
-        observer=TrialLog(
-            session.run,
-            session.outbox,
-            session.reporter,
-            trials=job.search.trials,
-            epochs=job.search.epochs,
-        ),
-        on_warmup=WarmupLog(session.reporter, epochs=job.search.epochs),
-    )
+    trials, epochs = job.search.trials, job.search.epochs
+    board = SweepBoard(job.name, num_trials=trials, max_epochs=epochs, usage=UsageWatch().latest)
+    with session.reporter.showing(board.look):
+        result = run_search(
+            job,
+            session.folder.data_plan,
+            folder=session.folder.search,
+            stages=stage_sizes(shape_of(job)),
+            weights=session.weights,
+            observers=[
+                TrialLog(session.run, session.outbox, session.reporter, trials=trials, epochs=epochs),
+                board,
+            ],
+            on_warmup=WarmupLog(session.reporter, epochs=epochs),
+        )
     session.outbox.put(partial(session.run.log_text, result.to_json(), "search.json"))
     for line in describe_verdict(job, result):
         session.reporter.say(line)
@@ -417,7 +419,9 @@ def conclude(
 ) -> None:
     """Tell the job's run what came of it."""
     run, job, result = session.run, session.job, tune(session)
-    best = name_trial(result.best.number, result.best.values, trials=len(result.trials)) if result else None
+    best = (
+        trial_run_name(result.best.number, result.best.values, trials=len(result.trials)) if result else None
+    )
     end = Conclusion(version, table, split, best, REPORT_FILE)
     text = describe_conclusion(job, end, experiment_id=run.experiment_id, run_id=run.run_id)
     found = {tags.BACKBONE: final_job(session).backbone.name, tags.SPLIT: text_of_split(split)}

@@ -1,11 +1,16 @@
 """The command line as a user meets it: a process, its output, its exit code."""
 
+import json
 import subprocess
 import sys
 
 import pytest
+import typer
+import yaml
 
+from pipeline.cli import app
 from pipeline.config import load_job
+from tests.digits_job import JOB
 
 
 @pytest.fixture
@@ -32,8 +37,18 @@ def test_help_names_every_verb(skipline):
         "inspect",
         "space",
         "init",
+        "schema",
     )
     assert [verb for verb in verbs if f" {verb} " not in printed] == []
+
+
+def test_every_verb_that_answers_something_answers_machines():
+    verbs = typer.main.get_command(app).commands
+    silent = {
+        name for name, verb in verbs.items() if "--json" not in {o for p in verb.params for o in p.opts}
+    }
+    # A file, a server, text of somebody else, and what is JSON anyway.
+    assert silent == {"init", "serve", "logs", "schema"}
 
 
 def test_a_wrong_job_ends_with_code_2_all_its_problems_and_no_trace(skipline, tmp_path):
@@ -86,6 +101,32 @@ def test_inspect_prints_stages_split_and_every_profiles_cost(skipline):
     assert printed.count("│ T") == 8
 
 
+def test_inspect_answers_machines_with_numbers(skipline):
+    answer = json.loads(skipline("inspect", "resnet50", "--json").stdout)
+    assert (answer["split"], answer["family"]) == ([2, 2, 3, 2], "ResNet")
+    assert answer["stages"][2]["skippable_blocks"] == 3
+    assert [one["profile"] for one in answer["profiles"]][-1] == "TTTT"
+    assert round(answer["profiles"][-1]["macs"] / 1e6, 1) == 2560.6
+
+
+def test_backbones_answer_machines_with_what_is_known_of_them(skipline):
+    (answer,) = json.loads(skipline("backbones", "resnet50_gn", "--json").stdout)
+    assert (answer["name"], answer["family"], answer["refusal"]) == ("resnet50_gn", "ResNet", "")
+
+
+def test_a_refused_request_has_no_answer(skipline):
+    ended = skipline("run", "quickstart", "--json", "--set", "training.epochs=two")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "error: training.epochs: input should be a valid integer, got 'two'\n"
+
+
+def test_schema_is_written_or_printed(skipline, tmp_path):
+    printed = skipline("schema", "--output", "job.schema.json").stdout
+    assert "# yaml-language-server: $schema=job.schema.json" in printed
+    schema = json.loads((tmp_path / "job.schema.json").read_text())
+    assert schema == json.loads(skipline("schema").stdout)
+
+
 def test_tune_without_a_search_section_is_refused(skipline):
     ended = skipline("tune", "quickstart", "--set", "search=null")
     assert ended.returncode == 2
@@ -104,6 +145,13 @@ def test_space_prints_what_a_search_draws_and_how_many_designs(skipline):
     assert "│ split/3_of_4 │ 1..5  │      5 │       3 │" in printed
 
 
+def test_space_answers_machines_with_ranges(skipline):
+    answer = json.loads(skipline("space", "splits_only", "--backbone", "resnet50", "--json").stdout)
+    assert answer["num_designs"] == 60
+    assert answer["parameters"]["split/3_of_4"] == {"kind": "int", "low": 1, "high": 5, "log": False}
+    assert answer["first_trial"]["split/3_of_4"] == 3
+
+
 def test_a_space_with_five_mistakes_gives_five_messages_and_code_2(skipline, tmp_path):
     (tmp_path / "wrong.yaml").write_text(
         "training.lrr: {kind: float, low: 0.02, high: 0.4}\n"
@@ -115,3 +163,23 @@ def test_a_space_with_five_mistakes_gives_five_messages_and_code_2(skipline, tmp
     ended = skipline("space", "wrong.yaml", "--backbone", "resnet18")
     assert ended.returncode == 2
     assert ended.stderr.count("space 'wrong.yaml': ") == 5
+
+
+@pytest.mark.ray
+def test_a_job_answers_machines_with_one_document_whatever_ray_prints(skipline, tmp_path):
+    job = JOB | {
+        "name": "tiny",
+        "training": {"epochs": 1, "batch_size": 64, "workers": 1},
+        "search": {"space": "recipe_only", "trials": 2, "epochs": 1},
+        "registry": {"model": "tiny"},
+    }
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    ended = skipline("run", "job.yaml", "--json")
+    answer = json.loads(ended.stdout)
+    assert ended.returncode == 0
+    assert answer["version"]["uri"] == "models:/tiny/1"
+    assert [row["profile"] for row in answer["table"]["results"]] == ["FF", "FT", "TF", "TT"]
+    assert "trial 2/2  epoch 1/1" in ended.stderr
+    tuned = skipline("tune", "job.yaml", "--json", "--quiet")
+    assert len(json.loads(tuned.stdout)["search"]["trials"]) == 2
+    assert tuned.stderr == ""

@@ -10,9 +10,10 @@ from rich.markup import escape
 
 from pipeline.errors import RequestError, SkiplineError
 
+from .completion import complete_setting
+
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help=(
@@ -25,7 +26,12 @@ app = typer.Typer(
 )
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as training.epochs=3; repeatable."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a key, such as training.epochs=3; repeatable.",
+        autocompletion=complete_setting,
+    ),
 ]
 
 

@@ -1,213 +1,239 @@
 """Verbs that carry out a job, or write a job file."""
 
-import os
+import json
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from pipeline.config import presets, read_job
 from pipeline.errors import RequestError, SkiplineError
-from pipeline.folder import JobFolder
-from pipeline.registry.probe import ask_ahead
-from pipeline.terminal import Terminal, print_profiles, print_table, quiet, waiting
+from pipeline.registry.probe import ask_ahead, named_uri
+from pipeline.terminal import print_profiles, print_table
 
 from .app import SetOption, app, exit_codes
+from .completion import complete_job
+from .output import JsonOption, Output, QuietOption, speaking
 
 if TYPE_CHECKING:
     from pipeline.config import Job
-    from pipeline.evaluation.table import ProfileTable
-    from pipeline.registry.register import RegisteredVersion
     from pipeline.search.result import SearchResult
-    from pipeline.steps import Session
+    from pipeline.verbs import JobResult
 
 PANEL = "Jobs"
 JobArgument = Annotated[
-    str, typer.Argument(metavar="JOB", help="A job file, or a preset's name (quickstart).")
+    str,
+    typer.Argument(
+        metavar="JOB", help="A job file, or a preset's name (quickstart).", autocompletion=complete_job
+    ),
 ]
 
 
 @app.command(rich_help_panel=PANEL)
-def run(job: JobArgument, settings: SetOption = None) -> None:
+def run(
+    job: JobArgument, settings: SetOption = None, as_json: JsonOption = False, is_quiet: QuietOption = False
+) -> None:
     """Do all of a job: tune, train, evaluate, register."""
-    _work(job, settings, _register)
+    _register(job, settings, as_json=as_json, is_quiet=is_quiet)
 
 
 @app.command(rich_help_panel=PANEL)
-def tune(job: JobArgument, settings: SetOption = None) -> None:
+def tune(
+    job: JobArgument, settings: SetOption = None, as_json: JsonOption = False, is_quiet: QuietOption = False
+) -> None:
     """Search split points and recipe, and keep the best settings for `train`."""
-    _work(job, settings, _tune)
+    with _at_work(job, settings, as_json=as_json, is_quiet=is_quiet) as (checked, output):
+        from pipeline.folder import JobFolder
+        from pipeline.verbs import tune as search
+
+        with output.reporting() as reporter:
+            result = search(checked, reporter)
+        if as_json:
+            found = json.loads(result.to_json()) | {"best": result.best.number}
+            output.print_json(_described(checked, {"search": found}))
+            return
+        _print_trials(output, result)
+        output.print(f"kept in {JobFolder.of(checked).root}")
+        output.tell("next: skipline train with the same job")
 
 
 @app.command(rich_help_panel=PANEL)
-def train(job: JobArgument, settings: SetOption = None) -> None:
+def train(
+    job: JobArgument, settings: SetOption = None, as_json: JsonOption = False, is_quiet: QuietOption = False
+) -> None:
     """Train the network for all its epochs, with the best trial's settings (tunes first where needed)."""
-    _work(job, settings, _train)
+    with _at_work(job, settings, as_json=as_json, is_quiet=is_quiet) as (checked, output):
+        from pipeline.reporting import describe_epoch
+        from pipeline.verbs import train as train_network
+
+        with output.reporting() as reporter:
+            result = train_network(checked, reporter)
+        if as_json:
+            trained = json.loads(result.to_json()) | {"checkpoint": str(result.checkpoint)}
+            output.print_json(_described(checked, {"training": trained}))
+            return
+        last = result.history[-1]
+        output.print(f"trained {last.epoch} epochs: {describe_epoch(last.metrics)}")
+        output.print(f"best checkpoint: {result.checkpoint}")
+        output.tell("next: skipline evaluate with the same job")
 
 
 @app.command(rich_help_panel=PANEL)
-def evaluate(job: JobArgument, settings: SetOption = None) -> None:
+def evaluate(
+    job: JobArgument, settings: SetOption = None, as_json: JsonOption = False, is_quiet: QuietOption = False
+) -> None:
     """Measure accuracy, cost and latency of every depth profile (trains first where needed)."""
-    _work(job, settings, _evaluate)
+    with _at_work(job, settings, as_json=as_json, is_quiet=is_quiet) as (checked, output):
+        from pipeline.folder import JobFolder
+        from pipeline.verbs import evaluate as measure
+
+        with output.reporting() as reporter:
+            table = measure(checked, reporter)
+        report = str(JobFolder.of(checked).report)
+        if as_json:
+            output.print_json(_described(checked, {"table": json.loads(table.to_json()), "report": report}))
+            return
+        print_profiles(output.console, table, title=f"{checked.name}: every depth of one network")
+        output.print(f"report: {report}")
+        output.tell("next: skipline register with the same job")
 
 
 @app.command(rich_help_panel=PANEL)
-def register(job: JobArgument, settings: SetOption = None) -> None:
+def register(
+    job: JobArgument, settings: SetOption = None, as_json: JsonOption = False, is_quiet: QuietOption = False
+) -> None:
     """Register the network with its profile table in MLflow (evaluates first where needed)."""
-    _work(job, settings, _register)
+    _register(job, settings, as_json=as_json, is_quiet=is_quiet)
 
 
 @app.command(rich_help_panel=PANEL)
-def report(job: JobArgument, settings: SetOption = None) -> None:
+def report(job: JobArgument, settings: SetOption = None, as_json: JsonOption = False) -> None:
     """Make the page of a job anew, from what its folder and the registry hold now.
 
     Every job makes it at its end; since then there may be another champion, or baselines.
     """
-    with exit_codes(), quiet(Path(os.devnull)) as console:
-        with waiting(console, "making the report"):
+    with exit_codes(), speaking(as_json=as_json) as output:
+        with output.waiting("making the report"):
             from pipeline.config import load_job
+            from pipeline.folder import JobFolder
             from pipeline.report.publish import renew_report
 
             checked = load_job(job, settings or ())
             renew_report(checked)
-        console.print(f"report: {JobFolder.of(checked).report}", highlight=False, soft_wrap=True)
+        made = str(JobFolder.of(checked).report)
+        if as_json:
+            output.print_json(_described(checked, {"report": made}))
+        else:
+            output.print(f"report: {made}")
 
 
 @app.command(rich_help_panel=PANEL)
 def init(
     path: Annotated[Path, typer.Argument(help="File to write")] = Path("job.yaml"),
-    preset: Annotated[str, typer.Option(help=f"Values to start from: {', '.join(presets())}")] = "quickstart",
+    preset: Annotated[
+        str,
+        typer.Option(
+            help=f"Values to start from: {', '.join(presets())}",
+            autocompletion=complete_job,
+        ),
+    ] = "quickstart",
     settings: SetOption = None,
 ) -> None:
     """Write a commented job file with every key and its default."""
-    with exit_codes():
+    with exit_codes(), speaking() as output:
         from pipeline.job_template import render_template
 
         if path.exists():
             raise RequestError(f"init never overwrites, {path} exists; name another file or remove it")
         path.write_text(render_template(preset, path=str(path), settings=settings or ()))
-        Console().print(f"wrote {path}; next: edit it, then `skipline run {path}`", highlight=False)
+        output.print(f"wrote {path}; next: edit it, then `skipline run {path}`")
 
 
-def _work(source: str, settings: Sequence[str] | None, step: "Callable[[Job, Terminal], None]") -> None:
-    """Check a job, then carry out a step with all foreign output in the job's log file."""
-    with exit_codes():
-        with quiet(Path(os.devnull)) as console, waiting(console, "checking the job"):
-            # Asked before the imports that take seconds: a server that is silent is so meanwhile.
-            await_server = ask_ahead(_tracking_uri(source, settings or ()))
-            from pipeline.preflight import checked_job
+@app.command(rich_help_panel=PANEL)
+def schema(
+    output_file: Annotated[
+        Path | None, typer.Option("--output", help="File to write; without it the schema is printed")
+    ] = None,
+) -> None:
+    """Write the JSON schema of the job file, by which editors complete keys and mark mistakes.
 
-            job = checked_job(source, settings or (), await_server=await_server)
-        log_file = JobFolder.of(job).log_file
-        with _naming(log_file), quiet(log_file) as console, Terminal(console) as terminal:
-            step(job, terminal)
+    [bold]skipline schema --output job.schema.json[/], then as the first line of a job file beside it, for
+    VS Code's YAML extension and whatever else speaks to yaml-language-server:
 
+    [bold]# yaml-language-server: $schema=job.schema.json[/]
 
-def _tracking_uri(source: str, settings: Sequence[str]) -> str:
-    """Return where a job file that nobody has checked yet seems to be registered."""
-    registry = read_job(source, settings).get("registry")
-    named = registry.get("tracking_uri") if isinstance(registry, dict) else None
-    return str(named or os.environ.get("MLFLOW_TRACKING_URI", ""))
+    The schema knows keys, types and ranges; how settings depend on each other is checked by `plan` and `run`.
+    """
+    with exit_codes(), speaking() as output:
+        from pipeline.job_schema import job_schema
 
-
-def _tune(job: "Job", terminal: Terminal) -> None:
-    from pipeline.search.verdict import describe_verdict
-    from pipeline.steps import tune as search
-
-    if job.search is None:
-        raise RequestError(
-            f"tune needs a search section, job {job.name!r} has none; add search: with space and epochs"
-        )
-    was_done = JobFolder.of(job).search_result.exists()
-    with _opened(job, terminal) as session:
-        result = search(session)
-    if result is not None:
-        if was_done:
-            for line in describe_verdict(job, result):
-                terminal.say(line)
-        _print_trials(terminal.console, result)
-        terminal.say(f"kept in {JobFolder.of(job).root}; next: skipline train with the same job")
+        if output_file is None:
+            output.print_json(job_schema())
+            return
+        output_file.write_text(json.dumps(job_schema(), indent=2) + "\n")
+        output.print(f"wrote {output_file}; a job file beside it begins with")
+        output.print(f"# yaml-language-server: $schema={output_file.name}")
 
 
-def _train(job: "Job", terminal: Terminal) -> None:
-    from pipeline.reporting import describe_epoch
-    from pipeline.steps import train as train_network
+def _register(source: str, settings: Sequence[str] | None, *, as_json: bool, is_quiet: bool) -> None:
+    with _at_work(source, settings, as_json=as_json, is_quiet=is_quiet) as (job, output):
+        from pipeline.verbs import register as register_network
 
-    with _opened(job, terminal) as session:
-        result = train_network(session)
-    last = result.history[-1]
-    terminal.say(f"trained {last.epoch} epochs: {describe_epoch(last.metrics)}")
-    terminal.say(f"best checkpoint: {result.checkpoint}; next: skipline evaluate with the same job")
-
-
-def _evaluate(job: "Job", terminal: Terminal) -> None:
-    from pipeline.steps import evaluate as evaluate_network
-    from pipeline.steps import report as make_report
-
-    with _opened(job, terminal) as session:
-        table = evaluate_network(session)
-        make_report(session)
-    print_profiles(terminal.console, table, title=f"{job.name}: every depth of one network")
-    terminal.say(f"report: {JobFolder.of(job).report}; next: skipline register with the same job")
-
-
-def _register(job: "Job", terminal: Terminal) -> None:
-    from pipeline.steps import evaluate as evaluate_network
-    from pipeline.steps import finished
-    from pipeline.steps import register as register_network
-
-    if done := finished(job):
-        terminal.say(f"job {job.name!r} is finished already")
-        _print_registered(job, terminal, *done)
-        return
-    with _opened(job, terminal) as session:
-        version, table = register_network(session), evaluate_network(session)
-    _print_registered(job, terminal, version, table)
+        with output.reporting() as reporter:
+            result = register_network(job, reporter)
+        if as_json:
+            output.print_json(result.to_dict())
+        else:
+            _print_registered(job, output, result)
 
 
 @contextmanager
-def _opened(job: "Job", terminal: Terminal) -> "Iterator[Session]":
-    from pipeline.steps import opened
+def _at_work(
+    source: str, settings: Sequence[str] | None, *, as_json: bool, is_quiet: bool
+) -> "Iterator[tuple[Job, Output]]":
+    """Check a job and yield it, with all foreign output in the job's log file until the block ends."""
+    with exit_codes():
+        data = read_job(source, settings or ())
+        with speaking(as_json=as_json, is_quiet=is_quiet) as output, output.waiting("checking the job"):
+            # Asked before the imports that take seconds: a server that is silent is so meanwhile.
+            await_server = ask_ahead(named_uri(data))
+            from pipeline.folder import JobFolder
+            from pipeline.preflight import checked_job
 
-    with opened(job, terminal) as session:
-        yield session
+            job = checked_job(data, await_server=await_server)
+        log_file = JobFolder.of(job).log_file
+        with (
+            _naming(log_file),
+            speaking(as_json=as_json, is_quiet=is_quiet, log_file=log_file) as output,
+        ):
+            yield job, output
 
 
-def _print_registered(
-    job: "Job", terminal: Terminal, version: "RegisteredVersion", table: "ProfileTable"
-) -> None:
-    print_profiles(terminal.console, table, title=f"{job.name}: every depth of one network")
+def _described(job: "Job", facts: Mapping[str, Any]) -> dict[str, Any]:
+    from pipeline.folder import JobFolder
+
+    return {"job": job.name, "folder": str(JobFolder.of(job).root), **facts}
+
+
+def _print_registered(job: "Job", output: Output, result: "JobResult") -> None:
+    print_profiles(output.console, result.table, title=f"{job.name}: every depth of one network")
     where = (
         f" --tracking-uri {job.registry.tracking_uri}"
         if job.registry.tracking_uri
         else f" --storage {job.storage}"
     )
-    folder = JobFolder.of(job)
-    terminal.say(f"registered {version.uri}; checkpoints and results in {folder.root}")
-    if folder.report.exists():
-        terminal.say(f"report: {folder.report}")
-    terminal.say(f"next: skipline profiles {version.uri}{where}")
+    output.print(f"registered {result.version.uri}; checkpoints and results in {result.folder}")
+    if result.report is not None:
+        output.print(f"report: {result.report}")
+    output.tell(f"next: skipline profiles {result.version.uri}{where}")
 
 
-def _print_trials(console: Console, result: "SearchResult") -> None:
-    from pipeline.reporting import describe_values
-
-    rows = [
-        [
-            str(trial.number + 1),
-            "best" if trial == result.best else trial.outcome,
-            f"{trial.score:.4f}",
-            str(trial.epochs),
-            describe_values(trial.values),
-        ]
-        for trial in result.trials
-    ]
+def _print_trials(output: Output, result: "SearchResult") -> None:
     print_table(
-        console, ["trial", "", "score", "epochs", "settings"], rows, title="trials", prose=("settings",)
+        output.console, result.columns(), result.rows(), title="trials", prose=(result.columns()[-1],)
     )
 
 

@@ -1,19 +1,18 @@
 """Verbs on registered models."""
 
-import json
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from pipeline.registry.probe import require_answer
-from pipeline.terminal import Terminal, print_profiles, print_table, quiet, waiting
+from pipeline.terminal import print_profiles, print_table
 
 from .app import app, exit_codes
+from .output import JsonOption, Output, speaking
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -27,7 +26,6 @@ TrackingOption = Annotated[
     str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow server; default: the embedded store")
 ]
 StorageOption = Annotated[Path, typer.Option(help="Folder of the embedded store")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines")]
 
 
 @app.command(rich_help_panel=PANEL)
@@ -38,16 +36,16 @@ def models(
     as_json: JsonOption = False,
 ) -> None:
     """List registered versions: their aliases, and what their deepest and shallowest profiles reach."""
-    with exit_codes(), quiet(Path(os.devnull)) as console:
-        with _registry(console, "reading the registry", tracking_uri, storage) as client:
+    with exit_codes(), speaking(as_json=as_json) as output:
+        with _registry(output, "reading the registry", tracking_uri, storage) as client:
             from pipeline.registry.versions import list_versions
 
             listed = list_versions(client, name)
         if as_json:
-            console.print_json(json.dumps([version.to_dict() for version in listed]))
+            output.print_json([version.to_dict() for version in listed])
             return
         print_table(
-            console,
+            output.console,
             ["version", "aliases", "profiles", "full top-1", "base top-1", "full MMACs", "base MMACs"],
             [version.row() for version in listed],
             title="registered versions",
@@ -66,8 +64,8 @@ def profiles(
     as_json: JsonOption = False,
 ) -> None:
     """Print the profile table of a registered model version."""
-    with exit_codes(), quiet(Path(os.devnull)) as console:
-        with _registry(console, "reading the registry", tracking_uri, storage) as client:
+    with exit_codes(), speaking(as_json=as_json) as output:
+        with _registry(output, "reading the registry", tracking_uri, storage) as client:
             from pipeline.registry.bench import benched_tables, table_measured_on
             from pipeline.registry.versions import read_profile_table
 
@@ -77,11 +75,11 @@ def profiles(
                 table = table_measured_on(client, model_uri, measured_on)
             benched = benched_tables(client, model_uri)
         if as_json:
-            console.print_json(table.to_json())
+            output.print_json(asdict(table))
             return
-        print_profiles(console, table, title=model_uri)
+        print_profiles(output.console, table, title=model_uri)
         for other in benched if measured_on is None else ():
-            console.print(f"measured since on {other.latency} (--measured-on)", highlight=False)
+            output.print(f"measured since on {other.latency} (--measured-on)")
 
 
 @app.command(rich_help_panel=PANEL)
@@ -108,8 +106,8 @@ def predict(
     as_json: JsonOption = False,
 ) -> None:
     """Classify image files at one depth of a registered version."""
-    with exit_codes(), quiet(Path(os.devnull)) as console:
-        with waiting(console, "loading the model"):
+    with exit_codes(), speaking(as_json=as_json) as output:
+        with output.waiting("loading the model"):
             client = connection(tracking_uri, storage)
             from pipeline.registry.prediction import classify
 
@@ -126,14 +124,14 @@ def predict(
                 calibrates=calibrate,
             )
         if as_json:
-            console.print_json(json.dumps(answer.to_dict()))
+            output.print_json(answer.to_dict())
             return
         rows = [
             [str(image), found.name, f"{found.probability:.3f}"]
             for image, found in zip(images, answer.classes, strict=True)
         ]
         print_table(
-            console,
+            output.console,
             ["image", "class", "probability"],
             rows,
             title=f"{model_uri}, profile {answer.profile}",
@@ -171,7 +169,7 @@ def serve(
         if target_p95_ms is not None:
             _follow(uri, model_uri, target_ms=target_p95_ms, host=host, port=port)
             return
-        with quiet(Path(os.devnull)) as console, waiting(console, "reading the registry"):
+        with speaking() as output, output.waiting("reading the registry"):
             from pipeline.registry.scoring_server import serve_version
             from pipeline.registry.versions import read_profile_table
 
@@ -180,24 +178,24 @@ def serve(
 
 
 def _follow(tracking_uri: str, model_uri: str, *, target_ms: float, host: str, port: int) -> None:
-    with quiet(Path(os.devnull)) as console:
-        with waiting(console, "loading the model"):
+    with speaking() as output:
+        with output.waiting("loading the model"):
             from pipeline.following.display import watch
             from pipeline.following.server import prepared, require_following, serving
 
             require_following(host, port)
         with ExitStack() as stack:
-            with Terminal(console) as terminal:
+            with output.reporting() as reporter:
                 model = stack.enter_context(
-                    prepared(tracking_uri, model_uri, target_ms=target_ms, progress=terminal)
+                    prepared(tracking_uri, model_uri, target_ms=target_ms, progress=reporter)
                 )
-                terminal.advance("starting Ray Serve", 0, 1)
+                reporter.advance("starting Ray Serve", 0, 1)
                 report = stack.enter_context(serving(model, target_ms=target_ms, host=host, port=port))
-                terminal.say(
+                reporter.say(
                     f"{model_uri} answers at http://{host}:{port}/invocations and follows the load to keep "
                     f"p95 within {target_ms:g} ms; GET /report tells the mix of depths; Ctrl-C stops it"
                 )
-            watch(console, report)
+            watch(output.console, report)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -209,14 +207,18 @@ def promote(
     ] = None,
     tracking_uri: TrackingOption = None,
     storage: StorageOption = Path("runs"),
+    as_json: JsonOption = False,
 ) -> None:
     """Make a version the champion, if the rules of its job (registry.gate) let it."""
-    with exit_codes(), quiet(Path(os.devnull)) as console:
-        with _registry(console, "asking the gate", tracking_uri, storage) as client:
+    with exit_codes(), speaking(as_json=as_json) as output:
+        with _registry(output, "asking the gate", tracking_uri, storage) as client:
             from pipeline.registry import promotion
 
             champion = promotion.promote(client, model_uri, override=override)
-        console.print(f"{champion.uri} is the champion", highlight=False)
+        if as_json:
+            output.print_json({"champion": champion.uri})
+        else:
+            output.print(f"{champion.uri} is the champion")
 
 
 @app.command(rich_help_panel=PANEL)
@@ -225,23 +227,25 @@ def rollback(
     reason: Annotated[str, typer.Option(help="Recorded with the version that is taken back")],
     tracking_uri: TrackingOption = None,
     storage: StorageOption = Path("runs"),
+    as_json: JsonOption = False,
 ) -> None:
     """Take the champion back, in favour of the one before; the next promotion does not undo that."""
-    with exit_codes(), quiet(Path(os.devnull)) as console:
-        with _registry(console, "taking the champion back", tracking_uri, storage) as client:
+    with exit_codes(), speaking(as_json=as_json) as output:
+        with _registry(output, "taking the champion back", tracking_uri, storage) as client:
             from pipeline.registry import promotion
 
             former, champion = promotion.rollback(client, name, reason=reason)
+        if as_json:
+            output.print_json({"taken_back": former.uri, "champion": champion.uri if champion else None})
+            return
         now = f"{champion.uri} is the champion" if champion else "there is no champion now"
-        console.print(f"{former.uri} was taken back; {now}", highlight=False)
+        output.print(f"{former.uri} was taken back; {now}")
 
 
 @contextmanager
-def _registry(
-    console: Console, what: str, tracking_uri: str | None, storage: Path
-) -> "Iterator[MlflowClient]":
+def _registry(output: Output, what: str, tracking_uri: str | None, storage: Path) -> "Iterator[MlflowClient]":
     """Connect to the registry, and show that something is asked of it until the block ends."""
-    with waiting(console, what):
+    with output.waiting(what):
         yield connection(tracking_uri, storage)
 
 

@@ -1,16 +1,16 @@
 """Verbs that tell about networks and search spaces, without a job."""
 
-import os
-import sys
-from pathlib import Path
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 import yaml
 
-from pipeline.terminal import print_table, quiet, waiting
+from pipeline.terminal import print_table
 
 from .app import SetOption, app, exit_codes
+from .completion import complete_backbone, complete_family, complete_space
+from .output import JsonOption, speaking
 
 if TYPE_CHECKING:
     from pipeline.networks.adaptive import Split
@@ -23,24 +23,29 @@ def backbones(
     pattern: Annotated[
         str | None,
         typer.Argument(
-            help="Part of a name or timm class, or a glob such as 'convnext*'; without it: the families"
+            help="Part of a name or timm class, or a glob such as 'convnext*'; without it: the families",
+            autocompletion=complete_family,
         ),
     ] = None,
     refused: Annotated[
         bool, typer.Option("--refused", help="List the models that are not supported, and why")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List the timm models that become adaptive depth networks, with their costs."""
-    with exit_codes():
-        from pipeline.backbone_list import REASON, list_backbones
+    with exit_codes(), speaking(as_json=as_json) as output:
+        from pipeline.backbone_list import REASON, list_backbones, select_backbones
         from pipeline.catalogue import load_catalogue
-        from pipeline.terminal import console_on
 
         catalogue = load_catalogue()
+        if as_json:
+            found = select_backbones(catalogue, pattern, refused=refused)
+            output.print_json([asdict(entry) for entry in found])
+            return
         table = list_backbones(catalogue, pattern, refused=refused)
         note = "" if catalogue.is_current else f" (tried with timm {catalogue.timm_version})"
         print_table(
-            console_on(sys.stdout),
+            output.console,
             table.columns,
             table.rows,
             title=table.title + note,
@@ -51,7 +56,10 @@ def backbones(
 
 @app.command(rich_help_panel=PANEL)
 def inspect(
-    backbone: Annotated[str, typer.Argument(help="timm model name, such as resnet50")],
+    backbone: Annotated[
+        str,
+        typer.Argument(help="timm model name, such as resnet50", autocompletion=complete_backbone),
+    ],
     image_size: Annotated[int | None, typer.Option(help="Pixels; default: the backbone's own")] = None,
     small_images: Annotated[
         bool, typer.Option("--small-images", help="3x3 stem for 32-pixel images")
@@ -65,13 +73,14 @@ def inspect(
         list[str] | None,
         typer.Option("--kwarg", metavar="KEY=VALUE", help="timm argument; repeatable"),
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Print stages, blocks, split and the cost of every profile, without training anything."""
-    with exit_codes(), quiet(Path(os.devnull)) as console:
+    with exit_codes(), speaking(as_json=as_json) as output:
         points: Split = "paper" if split == "paper" else yaml.safe_load(f"[{split}]")
         pairs = (setting.partition("=") for setting in kwargs or [])
-        with waiting(console, "building the backbone's shapes"):
-            from pipeline.inspection import inspect_backbone
+        with output.waiting("building the backbone's shapes"):
+            from pipeline.inspection import PROFILE_COLUMNS, STAGE_COLUMNS, inspect_backbone
 
             report = inspect_backbone(
                 backbone,
@@ -81,24 +90,38 @@ def inspect(
                 split=points,
                 kwargs={key: yaml.safe_load(value) for key, _, value in pairs},
             )
-        console.print(report.summary, highlight=False)
-        print_table(console, report.stage_columns, report.stage_rows, title="stages")
-        print_table(console, report.profile_columns, report.profile_rows, title="depth profiles")
+        if as_json:
+            output.print_json(asdict(report))
+            return
+        output.print(report.summary())
+        print_table(output.console, STAGE_COLUMNS, report.stage_rows(), title="stages")
+        print_table(output.console, PROFILE_COLUMNS, report.profile_rows(), title="depth profiles")
 
 
 @app.command(rich_help_panel=PANEL)
 def space(
     name: Annotated[
-        str, typer.Argument(metavar="SPACE", help="A YAML file, or the name of a shipped space.")
+        str,
+        typer.Argument(
+            metavar="SPACE",
+            help="A YAML file, or the name of a shipped space.",
+            autocompletion=complete_space,
+        ),
     ],
-    backbone: Annotated[str, typer.Option(help="timm model name, such as resnet50")],
+    backbone: Annotated[
+        str, typer.Option(help="timm model name, such as resnet50", autocompletion=complete_backbone)
+    ],
     settings: SetOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Print what a search would draw for a backbone: every parameter, its range, and how many designs."""
-    with exit_codes(), quiet(Path(os.devnull)) as console:
-        with waiting(console, "building the backbone's shapes"):
+    with exit_codes(), speaking(as_json=as_json) as output:
+        with output.waiting("building the backbone's shapes"):
             from pipeline.space_report import inspect_space
 
             report = inspect_space(name, backbone=backbone, settings=settings or ())
-        console.print(report.summary, highlight=False)
-        print_table(console, report.columns, report.rows, title="parameters")
+        if as_json:
+            output.print_json(report.facts)
+            return
+        output.print(report.summary)
+        print_table(output.console, report.columns, report.rows, title="parameters")

@@ -1,8 +1,6 @@
 """Verbs that send jobs to a cluster and look after them."""
 
 import datetime
-import json
-import os
 import sys
 import tempfile
 import time
@@ -10,16 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from pipeline.config import examine_job, find_job_file, presets, read_job
 from pipeline.errors import JobError, RequestError
-from pipeline.terminal import print_table, quiet, waiting
+from pipeline.terminal import print_table
 
 from .app import SetOption, app, exit_codes
 from .jobs import JobArgument
-from .models import JsonOption
+from .output import JsonOption, Output, QuietOption, direct_output, speaking
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,6 +67,8 @@ def submit(
         bool, typer.Option("--autoscaled", help="The cluster adds nodes: send also what has no room yet")
     ] = False,
     driver_cpus: Annotated[float, typer.Option(min=0, help="Cores to reserve for the command itself")] = 0,
+    as_json: JsonOption = False,
+    is_quiet: QuietOption = False,
 ) -> None:
     """Run a job on a Ray cluster; one that was submitted before goes on where it was.
 
@@ -78,7 +76,7 @@ def submit(
     own: none is sent.
     """
     with exit_codes():
-        with quiet(Path(os.devnull)) as console, waiting(console, "checking the job"):
+        with speaking(as_json=as_json, is_quiet=is_quiet) as output, output.waiting("checking the job"):
             from cluster.submission import Cluster, Demand
 
             demand = Demand(driver_cpus, _pairs("--on", node_labels))
@@ -95,11 +93,11 @@ def submit(
                 autoscaled=autoscaled,
                 demand=demand,
             )
-        console = Console()
+        output = direct_output(as_json=as_json, is_quiet=is_quiet)
         if (submission := cluster.running(name)) is not None:
-            _say(console, f"{submission.id} runs already; nothing is sent")
+            output.tell(f"{submission.id} runs already; nothing is sent")
         else:
-            _describe(console, package)
+            _describe(output, package)
             command = _command(job, settings or (), folder)
             with tempfile.TemporaryDirectory() as temporary:
                 archive = Path(temporary) / "folder.zip"
@@ -107,9 +105,13 @@ def submit(
                 submission = cluster.submit(
                     name, command, archive=archive, environment=environment, labels=tags, demand=demand
                 )
-        _say(console, f"{submission.id}: {submission.status}; {_how_to_come_back(submission, address)}")
+        output.tell(f"{submission.id}: {submission.status}; {_how_to_come_back(submission, address)}")
         if wait:
-            _wait(console, cluster, submission)
+            _wait(output, cluster, submission)
+        elif as_json:
+            output.print_json(_plain(submission))
+        elif is_quiet:
+            output.print(submission.id)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -128,7 +130,7 @@ def status(name: NameArgument, address: AddressOption = DEFAULT_ADDRESS, as_json
         known = [one for one in cluster.submissions() if name in (one.id, one.job)]
         _print(known, as_json=as_json)
         if not as_json:
-            _say(Console(), latest.message)
+            direct_output().print(latest.message)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -142,25 +144,28 @@ def logs(
         cluster = _cluster(address)
         submission = cluster.latest(name)
         if follow:
-            _wait(Console(), cluster, submission)
+            _wait(direct_output(), cluster, submission)
         else:
             sys.stdout.write(cluster.log(submission))
 
 
 @app.command(rich_help_panel=PANEL)
-def stop(name: NameArgument, address: AddressOption = DEFAULT_ADDRESS) -> None:
+def stop(name: NameArgument, address: AddressOption = DEFAULT_ADDRESS, as_json: JsonOption = False) -> None:
     """Stop a submitted job; what it stored is kept, and submitting it again goes on from there."""
     with exit_codes():
-        cluster, console = _cluster(address), Console()
+        cluster, output = _cluster(address), direct_output(as_json=as_json)
         submission = cluster.latest(name)
-        if submission.has_ended:
-            _say(console, f"{submission.id} has ended already: {submission.status}")
-            return
-        with waiting(console, f"stopping {submission.id}"):
-            stopped = cluster.stop(submission)
-        _say(
-            console, f"{stopped.id}: {stopped.status}; `skipline submit` with the same job goes on from there"
-        )
+        has_ended = submission.has_ended
+        if not has_ended:
+            with output.waiting(f"stopping {submission.id}"):
+                submission = cluster.stop(submission)
+        if as_json:
+            output.print_json(_plain(submission))
+        elif has_ended:
+            output.print(f"{submission.id} has ended already: {submission.status}")
+        else:
+            way_on = "`skipline submit` with the same job goes on from there"
+            output.print(f"{submission.id}: {submission.status}; {way_on}")
 
 
 def _cluster(address: str) -> "Cluster":
@@ -230,30 +235,26 @@ def _pairs(option: str, given: "Sequence[str] | None") -> dict[str, str]:
     return {key: value for key, _, value in (text.partition("=") for text in given or ())}
 
 
-def _describe(console: Console, package: "Package") -> None:
+def _describe(output: Output, package: "Package") -> None:
     from cluster.package import in_mib
 
     largest = ", ".join(f"{file.path} {in_mib(file.num_bytes)}" for file in package.largest())
-    _say(
-        console,
-        f"sending {len(package.files)} files, {in_mib(package.num_bytes)}, of {package.folder.absolute()}",
+    output.tell(
+        f"sending {len(package.files)} files, {in_mib(package.num_bytes)}, of {package.folder.absolute()}"
     )
     if largest:
-        _say(console, f"largest: {largest}")
+        output.tell(f"largest: {largest}")
 
 
-def _wait(console: Console, cluster: "Cluster", submission: "Submission") -> None:
+def _wait(output: Output, cluster: "Cluster", submission: "Submission") -> None:
     """Show a job's log until it ends, and end with its exit code."""
-
-    def show(text: str) -> None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-
     try:
-        ended = cluster.follow(submission, show, lambda text: _say(Console(stderr=True), text))
+        ended = cluster.follow(submission, output.pass_on, output.warn)
     except KeyboardInterrupt:
-        _say(console, f"\n{submission.id} goes on; {_how_to_come_back(submission, cluster.address)}")
+        output.tell(f"\n{submission.id} goes on; {_how_to_come_back(submission, cluster.address)}")
         raise typer.Exit(1) from None
+    if output.as_json:
+        output.print_json(_plain(ended))
     if ended.status == "SUCCEEDED":
         return
     if ended.exit_code is None or ended.exit_code < 0:
@@ -262,7 +263,7 @@ def _wait(console: Console, cluster: "Cluster", submission: "Submission") -> Non
             f"({ended.message or 'no reason given'}); what it stored is kept, "
             "submitting it again goes on from there"
         )
-    _say(console, f"{ended.id}: {ended.status}, exit code {ended.exit_code}")
+    output.tell(f"{ended.id}: {ended.status}, exit code {ended.exit_code}")
     raise typer.Exit(ended.exit_code)
 
 
@@ -273,9 +274,9 @@ def _how_to_come_back(submission: "Submission", address: str) -> str:
 
 
 def _print(submissions: "Sequence[Submission]", *, as_json: bool) -> None:
-    console = Console()
+    output = direct_output(as_json=as_json)
     if as_json:
-        console.print_json(json.dumps([_plain(one) for one in submissions]))
+        output.print_json([_plain(one) for one in submissions])
         return
     rows = [
         [
@@ -289,7 +290,7 @@ def _print(submissions: "Sequence[Submission]", *, as_json: bool) -> None:
         for one in submissions
     ]
     print_table(
-        console, ["submission", "status", "started", "ran", "exit code", "labels"], rows, title="jobs"
+        output.console, ["submission", "status", "started", "ran", "exit code", "labels"], rows, title="jobs"
     )
 
 
@@ -312,7 +313,3 @@ def _moment(time_s: float) -> str:
 
 def _duration(seconds: float) -> str:
     return str(datetime.timedelta(seconds=round(seconds)))
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(escape(text), highlight=False, soft_wrap=True)

@@ -1,19 +1,19 @@
 """Verbs that look at a job and its surroundings before it runs."""
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from pipeline.config import read_job
 from pipeline.errors import RequestError
-from pipeline.terminal import Terminal, print_table, quiet, waiting
+from pipeline.terminal import print_table
 
 from .app import SetOption, app, exit_codes
+from .completion import complete_job
 from .jobs import JobArgument
-from .models import JsonOption
+from .output import JsonOption, Output, speaking
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 @app.command(rich_help_panel="Surroundings")
 def doctor(
     job: Annotated[
-        str | None, typer.Argument(metavar="[JOB]", help="A job file or preset, whose stores are looked at")
+        str | None,
+        typer.Argument(
+            metavar="[JOB]",
+            help="A job file or preset, whose stores are looked at",
+            autocompletion=complete_job,
+        ),
     ] = None,
     settings: SetOption = None,
     tracking_uri: Annotated[
@@ -40,13 +45,13 @@ def doctor(
 
     Writes, reads back and deletes in every store. Exit code 2: something keeps jobs from working.
     """
-    with exit_codes(), quiet(Path(os.devnull)) as console:
-        with waiting(console, "looking around"):
+    with exit_codes(), speaking(as_json=as_json) as output:
+        with output.waiting("looking around"):
             findings = _examine(_checks(job, settings or (), tracking_uri, storage))
         if as_json:
-            console.print_json(json.dumps([finding.to_dict() for finding in findings]))
+            output.print_json([finding.to_dict() for finding in findings])
         else:
-            _print_findings(console, findings)
+            _print_findings(output, findings)
         if any(finding.verdict == "failed" for finding in findings):
             raise typer.Exit(RequestError.exit_code)
 
@@ -80,9 +85,10 @@ def _examine(checks: "Sequence[Check]") -> "list[Finding]":
         return list(examine(checks))
 
 
-def _print_findings(console: Console, findings: "Sequence[Finding]") -> None:
+def _print_findings(output: Output, findings: "Sequence[Finding]") -> None:
     rows = [[one.check, one.verdict, one.detail, one.fix] for one in findings]
-    print_table(console, ["check", "verdict", "seen", "fix"], rows, title="doctor", prose=("seen", "fix"))
+    columns = ["check", "verdict", "seen", "fix"]
+    print_table(output.console, columns, rows, title="doctor", prose=("seen", "fix"))
 
 
 @app.command(rich_help_panel="Surroundings")
@@ -102,21 +108,20 @@ def plan(
 
     Checks the job as `run` does; trains, registers and stores nothing.
     """
-    with exit_codes(), quiet(Path(os.devnull)) as console:
-        with Terminal(console) as terminal:
-            terminal.advance("checking the job", 0, 1)
+    with exit_codes(), speaking(as_json=as_json) as output:
+        with output.reporting() as reporter:
+            reporter.advance("checking the job", 0, 1)
             from pipeline.planning import describe_plan
             from pipeline.preflight import checked_job
 
             rows = describe_plan(
-                checked_job(job, settings or ()),
+                checked_job(read_job(job, settings or ())),
                 images=images,
                 with_probe=with_probe,
-                on_progress=terminal.advance,
+                on_progress=reporter.advance,
             )
         if as_json:
-            console.print_json(json.dumps(dict(rows)))
+            output.print_json(dict(rows))
         else:
-            print_table(
-                console, ["subject", "plan"], [list(row) for row in rows], title="plan", prose=("plan",)
-            )
+            cells = [list(row) for row in rows]
+            print_table(output.console, ["subject", "plan"], cells, title="plan", prose=("plan",))

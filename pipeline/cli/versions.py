@@ -1,7 +1,6 @@
 """Verbs that take a registered version out of the registry, or look whether it keeps what it promises."""
 
-import json
-import os
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -9,10 +8,11 @@ from typing import Annotated
 import typer
 
 from pipeline.errors import JobError, RequestError
-from pipeline.terminal import Terminal, print_profiles, print_table, quiet
+from pipeline.terminal import print_profiles, print_table
 
 from .app import app, exit_codes
-from .models import PANEL, JsonOption, ModelArgument, StorageOption, TrackingOption, connection
+from .models import PANEL, ModelArgument, StorageOption, TrackingOption, connection
+from .output import JsonOption, speaking
 
 DeviceOption = Annotated[str, typer.Option(help="cpu, or cuda where there is a GPU")]
 
@@ -29,7 +29,7 @@ class Format(StrEnum):
 @app.command(rich_help_panel=PANEL)
 def pull(
     model_uri: ModelArgument,
-    output: Annotated[Path, typer.Option(help="New folder for the files")],
+    folder: Annotated[Path, typer.Option("--output", help="New folder for the files")],
     file_format: Annotated[
         Format,
         typer.Option(
@@ -67,9 +67,9 @@ def pull(
         "max_macs": max_macs,
         "min_accuracy": min_accuracy,
     }
-    with exit_codes(), quiet(Path(os.devnull)) as console:
-        with Terminal(console) as terminal:
-            terminal.advance("loading and exporting", 0, 1)
+    with exit_codes(), speaking(as_json=as_json) as output:
+        with output.reporting() as reporter:
+            reporter.advance("loading and exporting", 0, 1)
             given = [name for name, value in params.items() if value is not None]
             if all_profiles and given:
                 raise RequestError(
@@ -82,9 +82,9 @@ def pull(
                 client,
                 model_uri,
                 format_name=file_format,
-                folder=output,
+                folder=folder,
                 params=None if all_profiles else params,
-                on_progress=lambda done, total: terminal.advance("comparing with PyTorch", done, total),
+                on_progress=lambda done, total: reporter.advance("comparing with PyTorch", done, total),
             )
         if as_json:
             facts = {
@@ -94,18 +94,15 @@ def pull(
                 "profile": pulled.profile,
                 "difference_from_torch": dict(pulled.differences),
             }
-            console.print_json(json.dumps(facts))
+            output.print_json(facts)
             return
         what = f"profile {pulled.profile}" if pulled.profile else f"all {len(pulled.differences)} profiles"
-        console.print(
-            f"{pulled.version}, {what}: {pulled.file} ({pulled.num_bytes / 2**20:.1f} MiB)", highlight=False
-        )
+        output.print(f"{pulled.version}, {what}: {pulled.file} ({pulled.num_bytes / 2**20:.1f} MiB)")
         worst = max(pulled.differences, key=lambda name: pulled.differences[name])
         at = "" if pulled.profile else f", at {worst}"
-        console.print(
+        output.print(
             "largest difference of a logit from PyTorch, as a share of the largest logit: "
-            f"{pulled.differences[worst]:.1e}{at}",
-            highlight=False,
+            f"{pulled.differences[worst]:.1e}{at}"
         )
 
 
@@ -122,9 +119,9 @@ def bench(
 
     [bold]skipline profiles URI --measured-on TEXT[/] shows it later; here, max_latency_ms goes by it.
     """
-    with exit_codes(), quiet(Path(os.devnull)) as console:
-        with Terminal(console) as terminal:
-            terminal.advance("loading the model", 0, 1)
+    with exit_codes(), speaking(as_json=as_json) as output:
+        with output.reporting() as reporter:
+            reporter.advance("loading the model", 0, 1)
             client = connection(tracking_uri, storage)
             from pipeline.registry import bench as registry
 
@@ -133,12 +130,12 @@ def bench(
                 model_uri,
                 batch_size=batch_size,
                 device=device,
-                on_progress=lambda done, total: terminal.advance("measuring profiles", done, total),
+                on_progress=lambda done, total: reporter.advance("measuring profiles", done, total),
             )
         if as_json:
-            console.print_json(table.to_json())
+            output.print_json(asdict(table))
         else:
-            print_profiles(console, table, title=model_uri)
+            print_profiles(output.console, table, title=model_uri)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -149,15 +146,16 @@ def verify(
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time")] = 64,
     tracking_uri: TrackingOption = None,
     storage: StorageOption = Path("runs"),
+    as_json: JsonOption = False,
 ) -> None:
     """Count again what every profile of a version gets right, and compare it with what was registered.
 
     Give the data of its job: the images that it validated on are found among them. Exit code 1 where a
     profile does not reach what was registered.
     """
-    with exit_codes(), quiet(Path(os.devnull)) as console:
-        with Terminal(console) as terminal:
-            terminal.advance("loading the model", 0, 1)
+    with exit_codes(), speaking(as_json=as_json) as output:
+        with output.reporting() as reporter:
+            reporter.advance("loading the model", 0, 1)
             client = connection(tracking_uri, storage)
             from pipeline.registry import verification
 
@@ -167,16 +165,19 @@ def verify(
                 data=data,
                 device=device,
                 batch_size=batch_size,
-                on_progress=terminal.advance,
+                on_progress=reporter.advance,
             )
-        images = "the registered table's own" if found.are_same else "others than the registered table's"
-        print_table(
-            console,
-            ["profile", "", "registered", "now", "difference", "allowed"],
-            [comparison.row() for comparison in found.comparisons],
-            title=f"top-1 of {found.version}",
-            caption=f"{found.num_images} images, {images}",
-        )
+        if as_json:
+            output.print_json(found.to_dict())
+        else:
+            images = "the registered table's own" if found.are_same else "others than the registered table's"
+            print_table(
+                output.console,
+                ["profile", "", "registered", "now", "difference", "allowed"],
+                [comparison.row() for comparison in found.comparisons],
+                title=f"top-1 of {found.version}",
+                caption=f"{found.num_images} images, {images}",
+            )
     with exit_codes():
         if found.broken:
             raise JobError(

@@ -70,7 +70,7 @@ def evaluate_profiles(
     network: AdaptiveDepthNetwork,
     batches: Iterable[tuple[Tensor, Tensor]],
     *,
-    device: torch.device,
+    device: torch.device | None = None,
     trained: Collection[DepthProfile] | None = None,
     weights: Weights = "latest",
     latency_batch_size: int = 1,
@@ -80,9 +80,9 @@ def evaluate_profiles(
     """Measure all 2^N profiles of a network.
 
     Args:
-        network: On `device`; left in evaluation mode.
+        network: Left in evaluation mode.
         batches: Validation images of shape (B, channels, height, width) with labels of shape (B,).
-        device: Where accuracies and latencies are measured.
+        device: Where accuracies and latencies are measured; None is where the network is.
         trained: Profiles that training saw; None is the extremes.
         weights: Which weights of the training the network has.
         latency_batch_size: Images of one timed call.
@@ -92,9 +92,10 @@ def evaluate_profiles(
     Raises:
         ValueError: If there is no validation image.
     """
+    place = next(network.parameters()).device if device is None else device
     return tabulate(
-        reach(network, batches, device=device),
-        device=device,
+        reach(network.to(place), batches, device=place),
+        device=place,
         trained=trained,
         weights=weights,
         latency_batch_size=latency_batch_size,

@@ -4,6 +4,7 @@
 registered models.
 """
 
+import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -146,6 +147,13 @@ class ProfileTable:
         """Return the table as text cells, one list a profile, for a terminal or for Markdown."""
         return [_cells(result) for result in self.results]
 
+    def __str__(self) -> str:
+        return f"{as_text(self.columns(), self.rows())}\n{self.conditions}"
+
+    def _repr_html_(self) -> str:
+        """Return the table as a notebook shows it."""
+        return f"{as_html(self.columns(), self.rows())}<p>{html.escape(self.conditions)}</p>"
+
     def to_markdown(self) -> str:
         """Return the table as Markdown, with the conditions of its latencies below."""
         columns = self.columns()
@@ -159,6 +167,26 @@ class ProfileTable:
         averaged = "weights are a moving average; " if self.weights == "average" else ""
         calibrated = "norm statistics taken anew for every path; " if self.statistics == "paths" else ""
         return f"{averaged}{calibrated}{self.num_images} validation images; latency on {self.latency}"
+
+
+def as_text(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return cells as lines of aligned columns, the first two to the left."""
+    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    lines = (
+        "  ".join(
+            cell.ljust(width) if index < 2 else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (columns, *rows)
+    )
+    return "\n".join(lines)
+
+
+def as_html(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return cells as an HTML table."""
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
+    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _cells(result: ProfileResult) -> list[str]:

@@ -3,13 +3,15 @@
 Importing MLflow and torch takes seconds; nothing here does.
 """
 
+import os
 import ssl
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from http.client import HTTPException
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from pipeline.errors import RequestError
@@ -27,6 +29,13 @@ def require_answer(uri: str) -> None:
         uri: A tracking URI; nothing is asked where it is no server's.
     """
     ask_ahead(uri)()
+
+
+def named_uri(job: Mapping[str, Any]) -> str:
+    """Return where a job that nobody has checked yet seems to be registered; empty for the embedded store."""
+    registry = job.get("registry")
+    named = registry.get("tracking_uri") if isinstance(registry, dict) else None
+    return str(named or os.environ.get("MLFLOW_TRACKING_URI", ""))
 
 
 def ask_ahead(uri: str) -> Callable[[], None]:

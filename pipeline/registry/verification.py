@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from mlflow.tracking import MlflowClient
@@ -78,6 +79,10 @@ class Verification:
     def broken(self) -> list[Comparison]:
         """The profiles that do not reach what was registered."""
         return [comparison for comparison in self.comparisons if not comparison.holds]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON holds."""
+        return asdict(self) | {"broken": [comparison.profile for comparison in self.broken]}
 
 
 def verify(

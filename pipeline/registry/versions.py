@@ -41,6 +41,9 @@ class RegisteredVersion:
     uri: str
     model_id: str
 
+    def __str__(self) -> str:
+        return self.uri
+
 
 @dataclass(frozen=True)
 class ListedVersion:

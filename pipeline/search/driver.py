@@ -58,13 +58,13 @@ def run_search(
     *,
     folder: StoragePath,
     stages: Sequence[StageSize],
-    observer: TrialObserver,
+    observers: Sequence[TrialObserver],
     weights: GivenWeights = NOTHING_GIVEN,
     on_warmup: WarmupObserver | None = None,
 ) -> SearchResult:
     """Search the job's space; needs a connection to Ray.
 
-    The same call goes on where an earlier one ended: trials that ended are told to the observer
+    The same call goes on where an earlier one ended: trials that ended are told to the observers
     again and not trained again, running ones go on from their last epoch, a whole sweep returns its
     stored result. Where the search gave up, the trials that failed are drawn anew.
 
@@ -73,7 +73,7 @@ def run_search(
         data: File of the data plan.
         folder: Of this sweep alone.
         stages: Size of every stage of the job's backbone.
-        observer: Told about every trial, in this process.
+        observers: Told about every trial, in this process.
         weights: Files for a job that is pretrained or has a teacher.
         on_warmup: Told about the training before the first trial, where there is one.
 
@@ -93,7 +93,7 @@ def run_search(
     stored = folder / "result.json"
     forget_failures(setup)
     halving = open_halving(search)
-    watcher = TrialWatcher(setup, GuardedObserver(observer), halving)
+    watcher = TrialWatcher(setup, GuardedObserver(*observers), halving)
     watcher.tell_again()
     if stored.exists():
         return SearchResult.from_json(stored.read_text())

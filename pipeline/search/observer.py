@@ -1,5 +1,6 @@
 """Who is told about a sweep while it runs, such as the terminal and the tracking server."""
 
+import itertools
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -24,6 +25,12 @@ class TrialObserver(Protocol):
     def on_epoch(self, trial_id: str, metrics: dict[str, float], *, epoch: int, timestamp_ms: int) -> None:
         """A trial ended an epoch (from 1), at a Unix time."""
 
+    def on_pause(self, trial_id: str) -> None:
+        """A trial waits, without processes."""
+
+    def on_resume(self, trial_id: str) -> None:
+        """A trial that waited goes on."""
+
     def on_end(self, trial_id: str, outcome: Outcome, cause: str | None) -> None:
         """A trial ended; failed ones have a cause."""
 
@@ -39,39 +46,53 @@ class WarmupObserver(Protocol):
 
 
 class GuardedObserver:
-    """Hands on what happens to an observer and logs what it raises.
+    """Hands on what happens to observers and logs what they raise.
 
     Args:
-        observer: Whom to tell.
+        *observers: Whom to tell, in this order.
     """
 
-    def __init__(self, observer: TrialObserver) -> None:
-        self._observer = observer
+    def __init__(self, *observers: TrialObserver) -> None:
+        self._observers = observers
 
     def started(self, record: TrialRecord) -> None:
         """Tell that a trial started."""
-        _guard(self._observer.on_start, record.trial_id, record.number, dict(record.values))
+        for observer in self._observers:
+            _guard(observer.on_start, record.trial_id, record.number, dict(record.values))
 
     def reported(self, record: TrialRecord, *, after: int) -> None:
         """Tell about all epochs of a trial after the one with this number."""
-        for report in record.history[after:]:
+        for report, observer in itertools.product(record.history[after:], self._observers):
             _guard(
-                self._observer.on_epoch,
+                observer.on_epoch,
                 record.trial_id,
                 report.metrics,
                 epoch=report.epoch,
                 timestamp_ms=report.timestamp_ms,
             )
 
+    def paused(self, record: TrialRecord) -> None:
+        """Tell that a trial waits."""
+        for observer in self._observers:
+            _guard(observer.on_pause, record.trial_id)
+
+    def resumed(self, record: TrialRecord) -> None:
+        """Tell that a trial goes on."""
+        for observer in self._observers:
+            _guard(observer.on_resume, record.trial_id)
+
     def ended(self, record: TrialRecord) -> None:
         """Tell that a trial ended."""
-        _guard(self._observer.on_end, record.trial_id, record.outcome, record.cause)
+        for observer in self._observers:
+            _guard(observer.on_end, record.trial_id, record.outcome, record.cause)
 
     def tell_again(self, record: TrialRecord) -> None:
-        """Tell everything that is known about a trial of an earlier command."""
+        """Tell everything that is known about a trial of an earlier command; no process works on it yet."""
         self.started(record)
         self.reported(record, after=0)
-        if record.outcome is not None:
+        if record.outcome is None:
+            self.paused(record)
+        else:
             self.ended(record)
 
 

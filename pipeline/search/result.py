@@ -6,9 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.errors import JobError
+from pipeline.evaluation.table import as_html, as_text
 
 from .record import Outcome, TrialRecord
 from .score import FAILED_SCORE, best_epoch, curve_of, score_so_far
+from .settings import describe_values
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,30 @@ class SearchResult:
             repeats=tuple(repeats),
             front=tuple(front),
         )
+
+    def columns(self) -> Sequence[str]:
+        """Return the headings of `rows`."""
+        return ("trial", "", "score", "epochs", "settings")
+
+    def rows(self) -> list[list[str]]:
+        """Return the trials as text cells."""
+        return [
+            [
+                str(trial.number + 1),
+                "best" if trial == self.best else trial.outcome,
+                f"{trial.score:.4f}",
+                str(trial.epochs),
+                describe_values(trial.values),
+            ]
+            for trial in self.trials
+        ]
+
+    def __str__(self) -> str:
+        return as_text(self.columns(), self.rows())
+
+    def _repr_html_(self) -> str:
+        """Return the trials as a notebook shows them."""
+        return as_html(self.columns(), self.rows())
 
     def to_json(self) -> str:
         """Return the result as text."""

@@ -56,6 +56,7 @@ class TrialWatcher(tune.Callback):  # type: ignore[misc]
         """Record a new trial; one that goes on keeps its record, also where Ray knows it by a new id."""
         number = trial.config["number"]
         if number in self.records:
+            self._observer.resumed(self.records[number])
             return
         record = TrialRecord(
             trial_id=trial.trial_id,
@@ -87,7 +88,9 @@ class TrialWatcher(tune.Callback):  # type: ignore[misc]
         failure = trial.last_result.get(FAILURE)
         if failure:
             self._end(record, "failed", failure)
-        elif not self._waits(record):
+        elif self._waits(record):
+            self._observer.paused(record)
+        else:
             self._end(record, *outcome_of(record.history, epochs=self._setup.search.epochs))
         self.settle()
 

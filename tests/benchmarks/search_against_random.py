@@ -16,8 +16,8 @@ from pathlib import Path
 
 from pipeline.config import Job, parse_job
 from pipeline.evaluation.pareto import REFERENCE_RELATIVE_COST
-from pipeline.reporting import describe_values
 from pipeline.search.result import SearchResult
+from pipeline.search.settings import describe_values
 from pipeline.search.verdict import describe_verdict
 from pipeline.steps import opened, tune
 

@@ -91,7 +91,7 @@ def measure(trials: int, *, reuses_processes: bool) -> dict[str, float]:
                 session.folder.data_plan,
                 folder=session.folder.search,
                 stages=STAGES,
-                observer=TrialLog(session.run, session.outbox, Silent(), trials=trials, epochs=EPOCHS),
+                observers=[TrialLog(session.run, session.outbox, Silent(), trials=trials, epochs=EPOCHS)],
             )
             wall_s = time.perf_counter() - start_s
         if len(result.trials) != trials:

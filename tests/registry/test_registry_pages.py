@@ -18,7 +18,7 @@ from pipeline.registry.run_description import Conclusion, describe_conclusion, d
 from pipeline.registry.store import current_store
 from pipeline.registry.tracking import JobRun
 from pipeline.reporter import Silent
-from pipeline.reporting import TrialLog, name_trial
+from pipeline.reporting import TrialLog, trial_run_name
 
 DESIGN = {"split": [2, 1, 2, 1], "training.lr": 0.1234, "distillation.alpha": 0.5}
 JOB = {
@@ -118,7 +118,7 @@ def test_metrics_of_both_weights_lie_beside_the_better_ones():
 def test_names_of_trials_and_repeats_sort_in_their_order(trials):
     draw = random.Random(0)
     names = [
-        name_trial(number, {**DESIGN, "training.lr": draw.uniform(0.01, 0.5)}, trials=trials)
+        trial_run_name(number, {**DESIGN, "training.lr": draw.uniform(0.01, 0.5)}, trials=trials)
         for number in range(trials + 20)
     ]
     assert sorted(names) == names[trials:] + names[:trials]
@@ -133,7 +133,7 @@ def test_names_of_trials_and_repeats_sort_in_their_order(trials):
     ],
 )
 def test_a_trial_is_named_by_what_tells_it_apart(values, name):
-    assert name_trial(6, values, trials=50) == name
+    assert trial_run_name(6, values, trials=50) == name
 
 
 def test_runs_of_trials_tell_kind_split_and_outcome(run, client):

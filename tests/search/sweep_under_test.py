@@ -65,6 +65,12 @@ class Diary:
     def on_epoch(self, trial_id, metrics, *, epoch, timestamp_ms):
         self._write("epoch", trial_id, epoch, timestamp_ms, metrics)
 
+    def on_pause(self, trial_id):
+        """Not under test."""
+
+    def on_resume(self, trial_id):
+        """Not under test."""
+
     def on_end(self, trial_id, outcome, cause):
         self._write("end", trial_id, outcome, cause)
 
@@ -88,7 +94,7 @@ def main(folder: Path) -> None:
             data,
             folder=StoragePath.local(folder) / "search",
             stages=STAGES,
-            observer=Diary(folder / "diary.jsonl"),
+            observers=[Diary(folder / "diary.jsonl")],
         )
 
 

@@ -65,7 +65,7 @@ def swept(ray_cluster, tmp_path_factory):  # noqa: ARG001
 
     def run(observer):
         return run_search(
-            job, data, folder=StoragePath.local(folder) / "search", stages=sweep.STAGES, observer=observer
+            job, data, folder=StoragePath.local(folder) / "search", stages=sweep.STAGES, observers=[observer]
         )
 
     return run(diary), diary, folder / "search", run
@@ -120,7 +120,7 @@ def test_twenty_stopped_trials_leave_no_process_and_no_placement_group(tmp_path)
     data, diary = sweep.save_data(job, tmp_path / "data.npz"), sweep.Diary()
     before = set(living_actors())
     result = run_search(
-        job, data, folder=StoragePath.local(tmp_path) / "search", stages=sweep.STAGES, observer=diary
+        job, data, folder=StoragePath.local(tmp_path) / "search", stages=sweep.STAGES, observers=[diary]
     )
     assert [trial.outcome for trial in result.trials].count("stopped") >= 11
     assert wait_until_gone(groups_in_use) == []
@@ -172,7 +172,9 @@ def test_the_best_splits_of_a_one_shot_network_are_tried_first_and_it_is_trained
     told, results = Told(), []
     for _ in range(2):
         results.append(
-            run_search(job, data, folder=folder, stages=sweep.STAGES, observer=sweep.Diary(), on_warmup=told)
+            run_search(
+                job, data, folder=folder, stages=sweep.STAGES, observers=[sweep.Diary()], on_warmup=told
+            )
         )
         (folder / "result.json").delete()
     assert results[0] == results[1]

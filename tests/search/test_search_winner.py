@@ -24,6 +24,12 @@ class Deaf:
     def on_epoch(self, trial_id, metrics, *, epoch, timestamp_ms):
         """Not under test."""
 
+    def on_pause(self, trial_id):
+        """Not under test."""
+
+    def on_resume(self, trial_id):
+        """Not under test."""
+
     def on_end(self, trial_id, outcome, cause):
         """Not under test."""
 

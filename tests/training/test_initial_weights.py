@@ -33,7 +33,7 @@ class Heard:
     def say(self, text):
         self.facts.append(text)
 
-    def advance(self, what, done, total):
+    def advance(self, what, done, total, note=""):
         """Progress is not under test."""
 
 
