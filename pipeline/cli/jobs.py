@@ -4,6 +4,7 @@ import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,9 +45,27 @@ def tune(job: JobArgument, settings: SetOption = None) -> None:
 
 
 @app.command(rich_help_panel=PANEL)
-def train(job: JobArgument, settings: SetOption = None) -> None:
+def train(
+    job: JobArgument,
+    settings: SetOption = None,
+    baselines: Annotated[
+        bool,
+        typer.Option(
+            "--baselines", help="Then train networks of its depths alone, with several seeds, and compare."
+        ),
+    ] = False,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="How many seeds --baselines has, the job's first; 3 without it."
+        ),
+    ] = None,
+) -> None:
     """Train the network for all its epochs, with the best trial's settings (tunes first where needed)."""
-    _work(job, settings, _train)
+    with exit_codes():
+        if seeds is not None and not baselines:
+            raise RequestError(f"--seeds belongs to --baselines, got --seeds {seeds} alone; add --baselines")
+    _work(job, settings, partial(_train_baselines, num_seeds=seeds) if baselines else _train)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -142,6 +161,22 @@ def _train(job: "Job", terminal: Terminal) -> None:
     last = result.history[-1]
     terminal.say(f"trained {last.epoch} epochs: {describe_epoch(last.metrics)}")
     terminal.say(f"best checkpoint: {result.checkpoint}; next: skipline evaluate with the same job")
+
+
+def _train_baselines(job: "Job", terminal: Terminal, *, num_seeds: int | None) -> None:
+    from pipeline.baselines.step import train_baselines
+    from pipeline.baselines.trainings import DEFAULT_SEEDS
+    from pipeline.baselines.verdict import COLUMNS, describe_baselines, table_rows
+
+    with _opened(job, terminal) as session:
+        baselines = train_baselines(session, num_seeds=num_seeds or DEFAULT_SEEDS)
+    title = f"{job.name}: depths of one network against networks of their own"
+    print_table(terminal.console, COLUMNS, table_rows(baselines), title=title)
+    for line in describe_baselines(baselines):
+        terminal.say(line)
+    folder = JobFolder.of(job)
+    verb = "report" if folder.version.exists() else "register"
+    terminal.say(f"kept in {folder.baselines_result}; next: skipline {verb} with the same job")
 
 
 def _evaluate(job: "Job", terminal: Terminal) -> None:
