@@ -103,6 +103,16 @@ class JobFolder:
         return self.root / "calibrated.safetensors"
 
     @property
+    def baselines(self) -> StoragePath:
+        """The runs of the networks that the job's is compared with, and a record of each that ended."""
+        return self.root / "baselines"
+
+    @property
+    def baselines_result(self) -> StoragePath:
+        """What these networks reach."""
+        return self.root / "baselines.json"
+
+    @property
     def version(self) -> StoragePath:
         """The registered model version."""
         return self.root / "version.json"

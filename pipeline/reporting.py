@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from pipeline.baselines.record import BaselineRecord
+from pipeline.baselines.trainings import BaselineTraining
 from pipeline.registry import tags
 from pipeline.registry.outbox import Outbox
 from pipeline.registry.tracking import EndStatus, JobRun
@@ -13,6 +15,7 @@ from pipeline.search.settings import describe_values
 from pipeline.search.sweep import trial_name
 from pipeline.training.checkpoint import EpochReport
 from pipeline.training.progress import Progress
+from pipeline.training.worker import ALONE
 
 NUM_BEST = 5
 """Of the splits that are told; chosen."""
@@ -32,8 +35,9 @@ def describe_epoch(metrics: Mapping[str, float]) -> str:
 
 
 def describe_accuracy(metrics: Mapping[str, float]) -> str:
-    """Return what both extremes reach as text."""
-    return f"full {metrics['full/top1']:.4f}  base {metrics['base/top1']:.4f}"
+    """Return what both extremes reach, or a network of one depth alone, as text."""
+    depths = [depth for depth in ("full", "base", ALONE) if f"{depth}/top1" in metrics]
+    return "  ".join(f"{depth} {metrics[f'{depth}/top1']:.4f}" for depth in depths)
 
 
 def trial_run_name(number: int, values: Mapping[str, Any], *, trials: int) -> str:
@@ -113,6 +117,62 @@ class WarmupLog:
         """Tell the best splits."""
         best = [f"{list(split)} {score:.4f}" for split, score in list(scores.items())[:NUM_BEST]]
         self._reporter.say(f"{len(scores)} splits scored, the best: {', '.join(best)}")
+
+
+class BaselineLog:
+    """Follows a training of a comparison: to the user and, as soon as MLflow answers, to its nested run."""
+
+    def __init__(
+        self, run: JobRun, outbox: Outbox, reporter: Reporter, training: BaselineTraining, *, epochs: int
+    ) -> None:
+        self._run = run
+        self._outbox = outbox
+        self._reporter = reporter
+        self._training = training
+        self._epochs = epochs
+        self._run_key = f"baseline-{training.name}"
+
+    def on_start(self) -> None:
+        """Open the nested run."""
+        kind = "adaptive" if self._training.subject == "adaptive" else "alone"
+        profile = "full and base" if kind == "adaptive" else self._training.subject
+        params = {"profile": profile, "trained": kind, "seed": self._training.seed}
+        name = f"baseline {self._training}"
+        open_run = partial(self._run.trial, self._run_key, params, name=name, tags={tags.KIND: "baseline"})
+        self._outbox.put(open_run)
+
+    def __call__(self, progress: Progress) -> None:
+        """Tell the news; the whole history is told again at the end, so nothing depends on this."""
+        for note in progress.notes:
+            self._reporter.say(note)
+        for report in progress.reports:
+            told = describe_epoch(report.metrics)
+            self._reporter.say(f"{self._training}  epoch {report.epoch}/{self._epochs}  {told}")
+        done = max(progress.epoch - 1, 0) + progress.step / progress.num_steps
+        self._reporter.advance(f"training {self._training}", done, self._epochs)
+        self._log(progress.reports)
+
+    def on_end(self, history: Sequence[EpochReport]) -> None:
+        """Log all epochs and close the nested run."""
+        self._log(history)
+        self._outbox.put(partial(self._run.end_trial, self._run_key, "FINISHED"))
+
+    def tell_again(self, record: BaselineRecord) -> None:
+        """Tell MLflow of a training that ended in an earlier command, if it has not heard of its end."""
+        if self._run_key not in self._run.ended_trials:
+            self.on_start()
+            self.on_end(record.history)
+
+    def _log(self, history: Sequence[EpochReport]) -> None:
+        for report in history:
+            log = partial(
+                self._run.log_trial_epoch,
+                self._run_key,
+                report.metrics,
+                step=report.epoch,
+                timestamp_ms=report.timestamp_ms,
+            )
+            self._outbox.put(log)
 
 
 class TrialLog:

@@ -14,6 +14,7 @@ from functools import partial
 from cluster.daemons import daemons_watched
 from cluster.runtime import connected, run_remotely
 from cluster.usage import UsageWatch
+from pipeline.baselines.record import BaselineRecords
 from pipeline.config import Job
 from pipeline.data.plan import DataPlan, prepare_data
 from pipeline.errors import JobError, RequestError
@@ -40,7 +41,15 @@ from pipeline.registry.tracking import EndStatus, JobRun, is_closed
 from pipeline.report.provenance import Provenance
 from pipeline.report.publish import REPORT_FILE, find_standing, log_report, make_report
 from pipeline.reporter import Reporter, Silent
-from pipeline.reporting import EpochLog, TrialLog, WarmupLog, log_history, text_of_split, trial_run_name
+from pipeline.reporting import (
+    BaselineLog,
+    EpochLog,
+    TrialLog,
+    WarmupLog,
+    log_history,
+    text_of_split,
+    trial_run_name,
+)
 from pipeline.search.driver import max_concurrent_trials, run_search
 from pipeline.search.latencies import stored_latencies
 from pipeline.search.observer import GuardedObserver
@@ -149,6 +158,11 @@ def tell_again(session: Session) -> None:
         outbox.put(partial(run.log_text, result.to_json(), "search.json"))
     if folder.training_result.exists():
         outbox.put(partial(log_history, run, read_training(folder).history))
+    for record in BaselineRecords(folder.baselines).load_all():
+        epochs = len(record.history)
+        BaselineLog(run, outbox, Silent(), record.training, epochs=epochs).tell_again(record)
+    if folder.baselines_result.exists():
+        outbox.put(partial(run.log_text, folder.baselines_result.read_text(), "baselines.json"))
 
 
 def bid_farewell(session: Session, status: EndStatus) -> None:

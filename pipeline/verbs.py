@@ -4,6 +4,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline import steps
+from pipeline.baselines.result import Baselines
+from pipeline.baselines.step import train_baselines
 from pipeline.config import Job
 from pipeline.errors import RequestError
 from pipeline.evaluation.table import ProfileTable
@@ -71,6 +73,12 @@ def train(job: Job, reporter: Reporter) -> TrainingResult:
     """Train the network for all its epochs, with the best trial's settings."""
     with steps.opened(job, reporter) as session:
         return steps.train(session)
+
+
+def compare(job: Job, reporter: Reporter, *, num_seeds: int) -> Baselines:
+    """Train networks of single depths alone, and the job's own where it is not; see `train_baselines`."""
+    with steps.opened(job, reporter) as session:
+        return train_baselines(session, num_seeds=num_seeds)
 
 
 def evaluate(job: Job, reporter: Reporter) -> ProfileTable:

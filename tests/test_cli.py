@@ -133,6 +133,13 @@ def test_tune_without_a_search_section_is_refused(skipline):
     assert "tune needs a search section, job 'quickstart' has none" in ended.stderr
 
 
+def test_a_number_of_seeds_without_baselines_is_refused(skipline, tmp_path):
+    ended = skipline("train", "quickstart", "--seeds", "4")
+    assert ended.returncode == 2
+    assert "--seeds belongs to --baselines, got --seeds 4 alone; add --baselines" in ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_profiles_of_an_unknown_model_are_refused(skipline):
     ended = skipline("profiles", "models:/nothing/1")
     assert ended.returncode == 2

@@ -62,23 +62,32 @@ def tune(
 
 @app.command(rich_help_panel=PANEL)
 def train(
-    job: JobArgument, settings: SetOption = None, as_json: JsonOption = False, is_quiet: QuietOption = False
+    job: JobArgument,
+    settings: SetOption = None,
+    baselines: Annotated[
+        bool,
+        typer.Option(
+            "--baselines", help="Then train networks of its depths alone, with several seeds, and compare."
+        ),
+    ] = False,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="How many seeds --baselines has, the job's first; 3 without it."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+    is_quiet: QuietOption = False,
 ) -> None:
     """Train the network for all its epochs, with the best trial's settings (tunes first where needed)."""
+    with exit_codes():
+        if seeds is not None and not baselines:
+            raise RequestError(f"--seeds belongs to --baselines, got --seeds {seeds} alone; add --baselines")
     with _at_work(job, settings, as_json=as_json, is_quiet=is_quiet) as (checked, output):
-        from pipeline.reporting import describe_epoch
-        from pipeline.verbs import train as train_network
-
-        with output.reporting() as reporter:
-            result = train_network(checked, reporter)
-        if as_json:
-            trained = json.loads(result.to_json()) | {"checkpoint": str(result.checkpoint)}
-            output.print_json(_described(checked, {"training": trained}))
-            return
-        last = result.history[-1]
-        output.print(f"trained {last.epoch} epochs: {describe_epoch(last.metrics)}")
-        output.print(f"best checkpoint: {result.checkpoint}")
-        output.tell("next: skipline evaluate with the same job")
+        if baselines:
+            _train_baselines(checked, output, num_seeds=seeds)
+        else:
+            _train(checked, output)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -176,6 +185,42 @@ def schema(
         output_file.write_text(json.dumps(job_schema(), indent=2) + "\n")
         output.print(f"wrote {output_file}; a job file beside it begins with")
         output.print(f"# yaml-language-server: $schema={output_file.name}")
+
+
+def _train(job: "Job", output: Output) -> None:
+    from pipeline.reporting import describe_epoch
+    from pipeline.verbs import train as train_network
+
+    with output.reporting() as reporter:
+        result = train_network(job, reporter)
+    if output.as_json:
+        trained = json.loads(result.to_json()) | {"checkpoint": str(result.checkpoint)}
+        output.print_json(_described(job, {"training": trained}))
+        return
+    last = result.history[-1]
+    output.print(f"trained {last.epoch} epochs: {describe_epoch(last.metrics)}")
+    output.print(f"best checkpoint: {result.checkpoint}")
+    output.tell("next: skipline evaluate with the same job")
+
+
+def _train_baselines(job: "Job", output: Output, *, num_seeds: int | None) -> None:
+    from pipeline.baselines.trainings import DEFAULT_SEEDS
+    from pipeline.baselines.verdict import COLUMNS, describe_baselines, table_rows
+    from pipeline.folder import JobFolder
+    from pipeline.verbs import compare
+
+    with output.reporting() as reporter:
+        found = compare(job, reporter, num_seeds=num_seeds or DEFAULT_SEEDS)
+    if output.as_json:
+        output.print_json(_described(job, {"baselines": json.loads(found.to_json())}))
+        return
+    title = f"{job.name}: depths of one network against networks of their own"
+    print_table(output.console, COLUMNS, table_rows(found), title=title)
+    for line in describe_baselines(found):
+        output.print(line)
+    folder = JobFolder.of(job)
+    output.print(f"kept in {folder.baselines_result}")
+    output.tell(f"next: skipline {'report' if folder.version.exists() else 'register'} with the same job")
 
 
 def _register(source: str, settings: Sequence[str] | None, *, as_json: bool, is_quiet: bool) -> None:

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.networks import AdaptiveDepthNetwork, DepthProfile
+from pipeline.networks import DepthProfile
 from pipeline.networks.adaptive import memory_format
+from pipeline.networks.single_depth import Network
 from pipeline.precision import autocast
 
 Watch = Callable[[Tensor, Mapping[DepthProfile, Tensor], Tensor], None]
@@ -34,7 +35,7 @@ class Accuracy:
 
 
 def count_profiles(
-    network: AdaptiveDepthNetwork,
+    network: Network,
     batches: Iterable[tuple[Tensor, Tensor]],
     profiles: Sequence[DepthProfile],
     *,

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,9 @@ from .skips import Letters, Skip, assign_letters, plan_skips
 from .stages import StageLayout, find_stages, require_family
 from .statistics import keeps_statistics, locate_statistics, separate_statistics
 from .wiring import Form, Wiring
+
+if TYPE_CHECKING:
+    from .single_depth import Network
 
 Split = Literal["paper"] | Sequence[int]
 
@@ -445,6 +448,6 @@ def _below_either(pattern: str) -> str:
     return rf"(?:backbone|skip_norms)\.(?:{unanchored})"
 
 
-def memory_format(network: AdaptiveDepthNetwork) -> torch.memory_format:
+def memory_format(network: "Network") -> torch.memory_format:
     """Return the memory format in which a network's images and weights run fastest."""
     return torch.channels_last if network.family.is_convolutional else torch.contiguous_format

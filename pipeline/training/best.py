@@ -1,4 +1,4 @@
-"""Which of a run's checkpoints is the best: by one metric, and whole."""
+"""Which of a run's checkpoints or epochs is the best: by one metric; of checkpoints, a whole one."""
 
 import logging
 import math
@@ -7,6 +7,7 @@ from typing import Literal
 
 from pipeline.storage import StoragePath
 
+from .checkpoint import EpochReport, History
 from .manifest import CheckpointError, Manifest, at_hand
 
 log = logging.getLogger(__name__)
@@ -24,8 +25,7 @@ def best_checkpoint(
     Raises:
         CheckpointError: If none of them is whole; the best one's.
     """
-    sign = -1 if order == "max" else 1
-    ranked = sorted(rated, key=lambda one: sign * one[1] if math.isfinite(one[1]) else math.inf)
+    ranked = sorted(rated, key=lambda one: _rank(one[1], order))
     refusals: list[CheckpointError] = []
     for folder, _ in ranked:
         try:
@@ -37,3 +37,19 @@ def best_checkpoint(
         else:
             return folder
     raise refusals[0]
+
+
+def best_epoch(history: History, *, by: str, order: Literal["max", "min"]) -> EpochReport:
+    """Return the epoch with the best value of a metric, the first among equals, as `best_checkpoint` ranks.
+
+    Args:
+        history: At least one epoch.
+        by: Name of the metric.
+        order: Whether the largest or the smallest value is the best.
+    """
+    return min(history, key=lambda report: _rank(report.metrics[by], order))
+
+
+def _rank(value: float, order: Literal["max", "min"]) -> float:
+    sign = -1 if order == "max" else 1
+    return sign * value if math.isfinite(value) else math.inf

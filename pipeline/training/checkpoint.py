@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from pipeline.networks import AdaptiveDepthNetwork
+from pipeline.networks.single_depth import Network
 from pipeline.storage import StoragePath
 
 from .manifest import MANIFEST, CheckpointError, FileRecord, Manifest, differences, named
@@ -122,7 +122,7 @@ class TrainingState:
         scaler: Of the gradients in float16, or None.
     """
 
-    network: AdaptiveDepthNetwork
+    network: Network
     optimizer: Optimizer
     ema: nn.Module | None = None
     scaler: GradScaler | None = None
@@ -191,7 +191,7 @@ def load_checkpoint(folder: Path, state: TrainingState) -> Reached:
     return Reached(read_history(folder), manifest.updates, manifest.loss_sum)
 
 
-def load_weights(folder: Path, network: AdaptiveDepthNetwork) -> None:
+def load_weights(folder: Path, network: Network) -> None:
     """Restore the network alone, by the better one of its weights and their moving average.
 
     Raises:
@@ -202,7 +202,7 @@ def load_weights(folder: Path, network: AdaptiveDepthNetwork) -> None:
     network.load_state_dict(load_file(folder / (AVERAGE if latest.uses_ema else WEIGHTS)))
 
 
-def open_checkpoint(folder: Path, network: AdaptiveDepthNetwork) -> Manifest:
+def open_checkpoint(folder: Path, network: Network) -> Manifest:
     """Return the manifest of a whole checkpoint of a network; raises CheckpointError otherwise."""
     manifest = Manifest.load(folder)
     difference = differences(manifest.network, describe(network))
@@ -230,7 +230,7 @@ def read_stored_history(checkpoint: StoragePath) -> History:
             raise CheckpointError(str(checkpoint), HISTORY, "is missing") from error
 
 
-def describe(network: AdaptiveDepthNetwork) -> dict[str, Any]:
+def describe(network: Network) -> dict[str, Any]:
     """Return what tells a network from others, as plain data: its description and the size of its state."""
     description: dict[str, Any] = json.loads(json.dumps(network.description.to_dict()))
     shapes = [value.numel() for value in network.state_dict().values()]

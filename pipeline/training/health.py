@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, distributed
 from torch.optim import Optimizer
 
-from pipeline.networks import AdaptiveDepthNetwork
+from pipeline.networks.single_depth import Network
 from pipeline.precision import autocast
 
 from .divergence import Divergence, DivergenceError
@@ -48,7 +48,7 @@ class HealthWatch:
 
     def __init__(
         self,
-        network: AdaptiveDepthNetwork,
+        network: Network,
         optimizer: Optimizer,
         *,
         device: torch.device,

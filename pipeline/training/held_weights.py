@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pipeline.networks import AdaptiveDepthNetwork
+from pipeline.networks.single_depth import Network
 
 
 class HeldWeights:
@@ -12,7 +12,7 @@ class HeldWeights:
     Costs the memory of the weights once more and a copy of them a step, where steps are read later.
     """
 
-    def __init__(self, network: AdaptiveDepthNetwork) -> None:
+    def __init__(self, network: Network) -> None:
         self._weights = list(network.parameters())
         self._held = [weight.detach().clone() for weight in self._weights]
         self._is_sound = torch.ones((), dtype=torch.bool, device=self._weights[0].device)

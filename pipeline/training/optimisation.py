@@ -11,14 +11,14 @@ from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from pipeline.networks import AdaptiveDepthNetwork
+from pipeline.networks.single_depth import Network, SingleDepthNetwork
 from pipeline.recipe import TrainingConfig
 
 WARMUP_START = 0.01
 """Share of the peak learning rate at which a warm-up starts; chosen."""
 
 
-def build_optimizer(network: AdaptiveDepthNetwork, recipe: TrainingConfig) -> Optimizer:
+def build_optimizer(network: Network, recipe: TrainingConfig) -> Optimizer:
     """Return timm's optimiser; norms and biases, skip-aware ones included, are not decayed.
 
     Torch's own optimisers update all weights in one kernel.
@@ -27,7 +27,7 @@ def build_optimizer(network: AdaptiveDepthNetwork, recipe: TrainingConfig) -> Op
     if "fused" in inspect.signature(get_optimizer_class(recipe.optimizer, bind_defaults=False)).parameters:
         kwargs.setdefault("fused", "foreach" not in kwargs)
     optimizer: Optimizer = create_optimizer_v2(
-        network,
+        network.backbone if isinstance(network, SingleDepthNetwork) else network,
         opt=recipe.optimizer,
         lr=recipe.lr,
         weight_decay=recipe.weight_decay,

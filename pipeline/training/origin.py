@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
-from pipeline.networks import AdaptiveDepthNetwork
+from pipeline.networks.single_depth import Network, SingleDepthNetwork, trained_extremes
 
 IMAGES = "the images themselves"
 NOWHERE = "every module's output is finite for this batch"
@@ -40,8 +40,8 @@ class Trace:
         return NOWHERE if number is None else f"first not finite: {self.names[number]}"
 
 
-def trace(network: AdaptiveDepthNetwork, images: Tensor) -> Trace:
-    """Return which outputs are finite when the network runs whole and skipped, as it trains.
+def trace(network: Network, images: Tensor) -> Trace:
+    """Return which outputs are finite when the network runs as it trains: whole and skipped, or alone.
 
     It waits for the device, and changes running statistics: for a network that will not be trained on.
 
@@ -54,7 +54,7 @@ def trace(network: AdaptiveDepthNetwork, images: Tensor) -> Trace:
         names.append(f"the weights {name}, before this step")
         is_finite.append(bool(parameter.isfinite().all()))
     paths = module_paths(network)
-    for profile in network.extremes:
+    for profile in trained_extremes(network):
 
         def look(module: nn.Module, _inputs: Any, output: Any, profile: object = profile) -> None:  # noqa: ANN401
             path = paths.get(id(module._parameters))
@@ -63,16 +63,18 @@ def trace(network: AdaptiveDepthNetwork, images: Tensor) -> Trace:
                 is_finite.append(all(bool(part.isfinite().all()) for part in tensors_of(output)))
 
         with torch.no_grad(), looking(look):
-            network(images, profile)
+            network.forward_profiles(images, [profile])
     return Trace(names, is_finite)
 
 
-def module_paths(network: AdaptiveDepthNetwork) -> dict[int, str]:
+def module_paths(network: Network) -> dict[int, str]:
     """Return every module's path, by the identity of its dictionary of parameters.
 
     The skipped form of a module is a shallow copy, which is registered nowhere but shares that dictionary.
     """
-    roots = {"": network.backbone, "skip_norms.": network.skip_norms}
+    roots = {"": network.backbone}
+    if not isinstance(network, SingleDepthNetwork):
+        roots["skip_norms."] = network.skip_norms
     return {
         id(module._parameters): f"{prefix}{path}"
         for prefix, root in roots.items()

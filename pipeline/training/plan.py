@@ -46,6 +46,7 @@ class TrainingPlan:
             measured; 0 leaves them as training had them.
         objective: Of the score.
         draws_splits: Train a one-shot network, whose split is drawn anew for every step.
+        alone: Profile that is trained as a network of its own, from targets alone; None trains the network.
     """
 
     network: NetworkDescription
@@ -64,6 +65,7 @@ class TrainingPlan:
     calibration_images: int
     objective: Objective
     draws_splits: bool = False
+    alone: str | None = None
 
 
 def plan_training(

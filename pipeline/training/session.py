@@ -18,6 +18,7 @@ from pipeline.data.transforms import eval_transform, train_transform
 from pipeline.networks import AdaptiveDepthNetwork, DepthProfile
 from pipeline.networks.adaptive import memory_format
 from pipeline.networks.one_shot import OneShotNetwork
+from pipeline.networks.single_depth import Network, SingleDepthNetwork, trained_extremes
 from pipeline.storage import StoragePath
 
 from .checkpoint import load_weights
@@ -31,9 +32,10 @@ from .mixing import BatchMixer
 from .optimisation import build_criterion, build_optimizer, build_scheduler
 from .plan import TrainingPlan, load_data_plan
 from .step import SelfDistillation
-from .students import SplitSchedule, StudentSchedule
+from .students import NoStudents, SplitSchedule, StudentSchedule
+from .supervised import SupervisedStep
 from .teacher import Teacher
-from .update import Updater
+from .update import Step, Updater
 
 
 @dataclass
@@ -64,11 +66,11 @@ class Session:
     rank: int
     world_size: int
     device: torch.device
-    network: AdaptiveDepthNetwork
+    network: Network
     updater: Updater
     optimizer: Optimizer
     scheduler: Scheduler
-    students: StudentSchedule
+    students: StudentSchedule | NoStudents
     mixer: BatchMixer | None
     train_batches: DataLoader[Any]
     validation_batches: DataLoader[Any]
@@ -89,7 +91,7 @@ def open_session(plan: TrainingPlan, board: Any, run: StoragePath) -> Session:  
     rank, world_size = context.get_world_rank(), context.get_world_size()
     torch.manual_seed(plan.seed)
     torch.set_num_threads(plan.recipe.num_threads)
-    network = build_network(plan)
+    network = build_learner(plan)
     step = build_step(plan, network, device=get_device())
     step_module = place_step(step, plan, world_size=world_size)
     train_batches = build_train_loader(plan, rank=rank, world_size=world_size)
@@ -110,7 +112,7 @@ def open_session(plan: TrainingPlan, board: Any, run: StoragePath) -> Session:  
         mixer=build_mixer(plan, rank=rank),
         train_batches=train_batches,
         validation_batches=build_validation_loader(plan, rank=rank, world_size=world_size),
-        profiles=network.profiles if plan.validates_all_profiles else network.extremes,
+        profiles=validated_profiles(plan, network),
         board=board,
         run=run,
         health=HealthWatch(
@@ -139,6 +141,12 @@ def build_mixer(plan: TrainingPlan, *, rank: int) -> BatchMixer | None:
     )
 
 
+def build_learner(plan: TrainingPlan) -> Network:
+    """Return what a plan trains, with its initial weights: the network, or one depth of it."""
+    network = build_network(plan)
+    return network if plan.alone is None else SingleDepthNetwork(network, plan.alone)
+
+
 def build_network(plan: TrainingPlan) -> AdaptiveDepthNetwork:
     """Return the network of a plan with its initial weights."""
     network = OneShotNetwork(plan.network) if plan.draws_splits else plan.network.build()
@@ -150,21 +158,30 @@ def build_network(plan: TrainingPlan) -> AdaptiveDepthNetwork:
     return network
 
 
-def build_students(plan: TrainingPlan, network: AdaptiveDepthNetwork) -> StudentSchedule:
+def validated_profiles(plan: TrainingPlan, network: Network) -> tuple[DepthProfile, ...]:
+    """Return which depths are validated after an epoch."""
+    if isinstance(network, SingleDepthNetwork) or not plan.validates_all_profiles:
+        return trained_extremes(network)
+    return network.profiles
+
+
+def build_students(plan: TrainingPlan, network: Network) -> StudentSchedule | NoStudents:
     """Return who learns from the super-net in every step."""
+    if isinstance(network, SingleDepthNetwork):
+        return NoStudents()
     if isinstance(network, OneShotNetwork):
         return SplitSchedule(network, plan.distillation, seed=plan.seed)
     return StudentSchedule(network.profiles, plan.distillation, seed=plan.seed)
 
 
-def build_step(
-    plan: TrainingPlan, network: AdaptiveDepthNetwork, *, device: torch.device
-) -> SelfDistillation:
+def build_step(plan: TrainingPlan, network: Network, *, device: torch.device) -> Step:
     """Return the training step of a network, as the recipe wants it computed."""
     recipe = plan.recipe
     network.to(memory_format=memory_format(network))
     network.set_grad_checkpointing(recipe.recompute_activations)
     criterion = build_criterion(recipe, is_smoothed=plan.augmentation.mixes)
+    if isinstance(network, SingleDepthNetwork):
+        return SupervisedStep(network, criterion)
     return SelfDistillation(network, plan.distillation, criterion, build_teacher(plan, device=device))
 
 
@@ -176,7 +193,7 @@ def build_teacher(plan: TrainingPlan, *, device: torch.device) -> Teacher | None
     return teacher.to(device)
 
 
-def place_step(step: SelfDistillation, plan: TrainingPlan, *, world_size: int) -> nn.Module:
+def place_step(step: Step, plan: TrainingPlan, *, world_size: int) -> nn.Module:
     """Move a step to this worker's device; returns it compiled and under DDP where that is wanted.
 
     DDP reduces gradients while the backward pass runs. Sequential passes run several of them, so their
@@ -189,7 +206,7 @@ def place_step(step: SelfDistillation, plan: TrainingPlan, *, world_size: int) -
     kwargs = {
         "gradient_as_bucket_view": True,
         # A depth drawn at random leaves the norms of others without a gradient.
-        "find_unused_parameters": plan.distillation.students == "sampled",
+        "find_unused_parameters": plan.alone is None and plan.distillation.students == "sampled",
     }
     module: nn.Module = prepare_model(
         step,

@@ -47,6 +47,14 @@ class StudentSchedule:
         return (self._base, dice.choice(self._between))
 
 
+class NoStudents:
+    """Of a network of one depth."""
+
+    def draw(self, update: int) -> tuple[DepthProfile, ...]:  # noqa: ARG002
+        """Return nobody."""
+        return ()
+
+
 class SplitSchedule(StudentSchedule):
     """Draws a split of a one-shot network for every step; the students are depths of that split.
 

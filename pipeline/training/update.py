@@ -20,6 +20,10 @@ from pipeline.precision import autocast
 from pipeline.recipe import TrainingConfig
 
 from .step import SelfDistillation
+from .supervised import SupervisedStep
+
+Step = SelfDistillation | SupervisedStep
+"""What computes the loss of a batch."""
 
 Part = tuple[Tensor, Tensor]
 """Images of shape (B, channels, height, width), and labels (B,) or shares of the classes (B, classes)."""
@@ -29,7 +33,7 @@ class Updater:
     """Updates the weights from batches.
 
     Args:
-        step_module: A `SelfDistillation`, compiled or wrapped for several workers where the recipe says so.
+        step_module: The step, compiled or wrapped for several workers where the recipe says so.
         step: The same, bare.
         optimizer: Over its parameters.
         recipe: How to train.
@@ -40,7 +44,7 @@ class Updater:
     def __init__(
         self,
         step_module: nn.Module,
-        step: SelfDistillation,
+        step: Step,
         optimizer: Optimizer,
         recipe: TrainingConfig,
         *,

@@ -4,17 +4,19 @@ Runs inside a Ray Train worker process, one a device. Every rank reports the sam
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, distributed
 
 from pipeline.data.loading import set_epoch
-from pipeline.evaluation.accuracy import accuracies, count_profiles
+from pipeline.evaluation.accuracy import Accuracy, accuracies, count_profiles
 from pipeline.evaluation.calibration import calibrate, take_images
-from pipeline.networks import AdaptiveDepthNetwork
+from pipeline.evaluation.score import Objective
+from pipeline.networks import AdaptiveDepthNetwork, DepthProfile
 from pipeline.networks.adaptive import memory_format
+from pipeline.networks.single_depth import Network, SingleDepthNetwork
 
 from .checkpoint import USES_EMA, Reached
 from .determinism import seed_epoch
@@ -28,6 +30,8 @@ from .uploading import report
 PROGRESS_INTERVAL_S = 1.0
 SCORE = "score"
 """The metric by which the best checkpoint is chosen: the run's objective."""
+ALONE = "alone"
+"""Takes the place of `full` and `base` in the metrics of a network of one depth."""
 
 
 def train_loop(config: dict[str, Any]) -> Divergence | None:
@@ -132,15 +136,16 @@ def validate(session: Session) -> dict[str, float]:
     return {**(averaged if is_better else raw), **both, USES_EMA: float(is_better)}
 
 
-def validate_weights(session: Session, network: AdaptiveDepthNetwork) -> dict[str, float]:
+def validate_weights(session: Session, network: Network) -> dict[str, float]:
     """Evaluate the run's profiles with the weights of a network.
 
     Where all profiles are validated, so that runs are compared, it is with the statistics that they will be
     evaluated with in the end.
     """
     network.eval()
-    if session.plan.validates_all_profiles and session.plan.calibration_images:
-        images = take_images(session.train_batches, session.plan.calibration_images)
+    plan = session.plan
+    if isinstance(network, AdaptiveDepthNetwork) and plan.validates_all_profiles and plan.calibration_images:
+        images = take_images(session.train_batches, plan.calibration_images)
         network = calibrate(network, images, device=session.device)
     share_buffers(session, network)
     totals = count_profiles(
@@ -148,23 +153,36 @@ def validate_weights(session: Session, network: AdaptiveDepthNetwork) -> dict[st
         session.validation_batches,
         session.profiles,
         device=session.device,
-        precision=session.plan.recipe.precision,
+        precision=plan.recipe.precision,
     )
-    num_classes = session.plan.network.num_classes
+    num_classes = plan.network.num_classes
     results = accuracies(add_over_workers(session, totals), session.profiles, num_classes=num_classes)
+    if isinstance(network, SingleDepthNetwork):
+        return metrics_alone(results[network.profile])
+    return metrics_of_extremes(network, results, plan.objective)
+
+
+def metrics_of_extremes(
+    network: AdaptiveDepthNetwork, results: Mapping[DepthProfile, Accuracy], objective: Objective
+) -> dict[str, float]:
+    """Return an epoch's validation metrics of an adaptive network."""
     full, base = (results[profile] for profile in network.extremes)
-    metrics = {
+    return {
         "full/top1": full.top1,
         "full/loss": full.loss,
         "base/top1": base.top1,
         "base/loss": base.loss,
+        "base/cost": objective.relative_cost(network, network.extremes[1]),
+        SCORE: objective.score(network, results),
     }
-    objective = session.plan.objective
-    metrics["base/cost"] = objective.relative_cost(network, network.extremes[1])
-    return {**metrics, SCORE: objective.score(network, results)}
 
 
-def share_buffers(session: Session, network: AdaptiveDepthNetwork) -> None:
+def metrics_alone(result: Accuracy) -> dict[str, float]:
+    """Return an epoch's validation metrics of a network of one depth, whose score is its top-1."""
+    return {f"{ALONE}/top1": result.top1, f"{ALONE}/loss": result.loss, SCORE: result.top1}
+
+
+def share_buffers(session: Session, network: Network) -> None:
     """Give every worker rank 0's running statistics, the ones that checkpoints hold."""
     if session.world_size > 1:
         for buffer in network.buffers():

@@ -5,7 +5,8 @@ import math
 import pytest
 
 from pipeline.storage import StoragePath
-from pipeline.training.best import best_checkpoint
+from pipeline.training.best import best_checkpoint, best_epoch
+from pipeline.training.checkpoint import EpochReport
 from pipeline.training.manifest import CheckpointError, FileRecord, Manifest
 
 
@@ -26,7 +27,7 @@ def checkpoint(tmp_path):
     return make
 
 
-@pytest.mark.parametrize(
+RANKED = pytest.mark.parametrize(
     ("order", "values", "best"),
     [
         ("max", (0.1, 0.3, 0.2), "b"),
@@ -36,9 +37,18 @@ def checkpoint(tmp_path):
         ("min", (math.nan, math.inf, 5.0), "c"),
     ],
 )
+
+
+@RANKED
 def test_the_best_value_wins_and_one_that_is_not_finite_is_the_worst(checkpoint, order, values, best):
     rated = [(checkpoint(name), value) for name, value in zip("abc", values, strict=True)]
     assert best_checkpoint(rated, order=order).name == best
+
+
+@RANKED
+def test_the_best_epoch_is_that_of_the_best_checkpoint(order, values, best):
+    history = [EpochReport(number, {"score": value}, 0) for number, value in enumerate(values, start=1)]
+    assert "abc"[best_epoch(tuple(history), by="score", order=order).epoch - 1] == best
 
 
 def test_a_broken_checkpoint_is_never_the_best(checkpoint):
