@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.baselines.result import Baselines
 from pipeline.config import Job
 from pipeline.data.data_plan import DataPlan
 from pipeline.errors import RequestError
@@ -84,6 +85,7 @@ class ReportContent:
         analysis: What else is known of the network; None in jobs of earlier releases.
         search: How it ended; None without one.
         verdict: On the search, in sentences.
+        baselines: Networks of single depths that were trained alone; None if there are none.
         provenance: None in jobs of earlier releases.
         version: `models:/NAME/VERSION` that the job registered; None before it did.
         champion: The version that consumers take; None if there is none, or it is this one.
@@ -99,6 +101,7 @@ class ReportContent:
     analysis: Analysis | None
     search: SearchResult | None
     verdict: Sequence[str]
+    baselines: Baselines | None
     provenance: Provenance | None
     version: str | None = None
     champion: Rival | None = None
@@ -139,6 +142,11 @@ def gather(
         analysis=Analysis.from_json(folder.analysis.read_text()) if folder.analysis.exists() else None,
         search=search,
         verdict=describe_verdict(job, search) if search else (),
+        baselines=(
+            Baselines.from_json(folder.baselines_result.read_text())
+            if folder.baselines_result.exists()
+            else None
+        ),
         provenance=(
             Provenance.from_json(folder.provenance.read_text()) if folder.provenance.exists() else None
         ),

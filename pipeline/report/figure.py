@@ -8,7 +8,7 @@ import vl_convert
 
 Chart = altair.Chart | altair.LayerChart
 
-FULL, BASE, BETWEEN, RIVAL = "#3b82f6", "#d97706", "#808690", "#9061f9"
+FULL, BASE, BETWEEN, RIVAL, ALONE = "#3b82f6", "#d97706", "#808690", "#9061f9", "#16a34a"
 """Colours of depths; chosen: told apart by any eye, at least 3 : 1 against white and against near black."""
 
 ROW_HEIGHT = 22

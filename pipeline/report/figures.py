@@ -5,13 +5,15 @@ from typing import Any, Literal
 
 import altair as alt
 
+from pipeline.baselines.result import Baselines
 from pipeline.evaluation.analysis import Analysis
 from pipeline.evaluation.pareto import Point, pareto_front
 from pipeline.evaluation.table import ProfileResult, ProfileTable
 from pipeline.training.checkpoint import History
 
+from .baseline_figures import baseline_rows
 from .content import ReportContent
-from .figure import BASE, BETWEEN, FULL, RIVAL, ROW_HEIGHT, Figure, layered
+from .figure import ALONE, BASE, BETWEEN, FULL, RIVAL, ROW_HEIGHT, Figure, layered
 
 MAX_CLASSES = 30
 """Of the figure of classes; chosen."""
@@ -85,15 +87,33 @@ def trade_off(content: ReportContent, cost: Literal["macs", "latency"]) -> Figur
             .mark_point(shape="diamond", color=RIVAL, size=70, opacity=1)
             .encode(x=x, y=y, tooltip=[f"{name}:N" for name in others[0]])
         )
+    if content.baselines is not None:
+        layers += alone(content.baselines, rows, x, y)
     return Figure(
         key=f"accuracy-against-{cost}",
         title=f"Accuracy against {'multiply-adds' if cost == 'macs' else 'latency'}",
         caption=(
             f"Every depth of the one network. Dashed: the Pareto front. {_conditions(table, cost)}"
             + (f" Hollow diamonds: the champion, {rival.uri}." if rival else "")
+            + (" Crosses: networks trained alone, mean and spread over seeds." if content.baselines else "")
         ),
         chart=layered(*layers).properties(width="container", height=340),
     )
+
+
+def alone(baselines: Baselines, rows: list[dict[str, Any]], x: alt.X, y: alt.Y) -> list[alt.Chart]:
+    """Return the networks that were trained alone, at the cost of the profiles of their depth."""
+    costs = {row["depth"]: row for row in rows}
+    data = alt.InlineData(values=[{**costs[row["depth"]], **row} for row in baseline_rows(baselines)])
+    spread: alt.Chart = (
+        alt.Chart(data).mark_rule(color=ALONE, strokeWidth=2).encode(x=x, y="low:Q", y2="high:Q")
+    )
+    means: alt.Chart = (
+        alt.Chart(data)
+        .mark_point(shape="cross", color=ALONE, size=90, opacity=1)
+        .encode(x=x, y=y, tooltip=["depth:N", "trained:N", "top-1:N", "seeds:N"])
+    )
+    return [spread, means]
 
 
 def accuracy_curves(history: History) -> Figure:

@@ -15,8 +15,10 @@ import vl_convert
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from pipeline.baselines.verdict import describe_baselines
 from pipeline.registry.masking import mask_credentials
 
+from .baseline_figures import gain_figure
 from .content import ReportContent
 from .figure import Figure
 from .figures import depth_figures, trade_off_figures, training_figures
@@ -31,6 +33,7 @@ def all_figures(content: ReportContent) -> dict[str, list[Figure]]:
         "trade_off": list(trade_off_figures(content)),
         "training": list(training_figures(content)),
         "depths": list(depth_figures(content)),
+        "baselines": [gain_figure(content.baselines)] if content.baselines else [],
         "search": list(search_figures(content.search)) if content.search else [],
     }
 
@@ -52,6 +55,7 @@ def render(content: ReportContent) -> str:
         columns=columns,
         rows=rows,
         figures=figures,
+        gains=describe_baselines(content.baselines) if content.baselines else [],
         bytes=_bytes,
         job_file=mask_credentials(content.job_file).rstrip(),
         data=_script_data({"profiles": [asdict(result) for result in table.results], "figures": specs}),

@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from pipeline.baselines.result import BaselineRun, Baselines
 from pipeline.errors import RequestError
 from pipeline.evaluation.analysis import Analysis
 from pipeline.folder import JobFolder
@@ -37,6 +38,7 @@ def test_every_section_has_its_figures(content):
         "trade_off": ["accuracy-against-macs", "accuracy-against-latency"],
         "training": ["training-accuracy", "training-loss"],
         "depths": ["agreement", "classes", "block-changes"],
+        "baselines": [],
         "search": ["trials", "settings", "importance"],
     }
 
@@ -76,6 +78,29 @@ def test_the_champion_is_drawn_beside_the_network(content):
     spec = all_figures(replace(content, champion=rival))["trade_off"][0].spec()
     versions = {row.get("version") for rows in spec["datasets"].values() for row in rows}
     assert "models:/quickstart/7" in versions
+
+
+def test_networks_trained_alone_are_drawn_at_the_cost_of_their_depth_with_their_spread(content):
+    runs = tuple(
+        BaselineRun(depth, kind, seed, top1=0.8 + seed / 100, best_epoch=1, epochs=2, train_s=60.0)
+        for depth in ("full", "base")
+        for kind in ("alone", "adaptive")
+        for seed in (0, 2)
+    )
+    compared = replace(content, baselines=Baselines(runs, workers=2, num_profiles=4))
+    figures = all_figures(compared)
+    alone = [
+        row for rows in figures["trade_off"][0].spec()["datasets"].values() for row in rows if "seeds" in row
+    ]
+    assert [(row["depth"], row["top-1"], row["seeds"]) for row in alone] == [
+        ("full", 0.81, 2),
+        ("base", 0.81, 2),
+    ]
+    assert [row["MMACs"] for row in alone] == [
+        round(result.macs / 1e6, 2) for result in (content.table.full, content.table.base)
+    ]
+    assert [round(row["high"] - row["low"], 4) for row in alone] == [0.0283, 0.0283]
+    assert "difference +0.0000 with a standard error of 0.0000 over 2 seeds" in render(compared)
 
 
 def test_figures_become_pictures(content):
