@@ -31,7 +31,6 @@ CARD_FILE: Final = "MODEL_CARD.md"
 WEIGHTS_FILE: Final = "model.safetensors"
 
 SHIPPED: Final = (
-    "__init__.py",
     "evaluation/__init__.py",
     "evaluation/conditions.py",
     "evaluation/table.py",
@@ -39,6 +38,8 @@ SHIPPED: Final = (
     "serving/*.py",
 )
 """Code of this project that a version holds; it imports nothing else of it."""
+ROOT: Final = '"""Code that a registered version is loaded with."""\n'
+"""Takes the place of the project's own `__init__.py`, which opens doors to what is not shipped."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +133,10 @@ def _config(
 
 
 def _copy_code(target: Path) -> list[Path]:
-    source = Path(pipeline.__file__).parent
-    copies = []
+    source, root = Path(pipeline.__file__).parent, target / "__init__.py"
+    target.mkdir()
+    root.write_text(ROOT)
+    copies = [root]
     for file in (found for pattern in SHIPPED for found in sorted(source.glob(pattern))):
         copy = target / file.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
