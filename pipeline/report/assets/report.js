@@ -36,7 +36,7 @@
     document.querySelectorAll(".stage").forEach((stage) => {
       const isSkipped = stage.dataset.letter !== "" && row.profile[Number(stage.dataset.letter)] === "T";
       stage.querySelectorAll(".skippable").forEach((block) => block.classList.toggle("skipped", isSkipped));
-      stage.querySelector(".state").textContent = isSkipped ? ", skipped now" : "";
+      stage.querySelector(".state").textContent = isSkipped ? "skipped" : "whole";
     });
     views.forEach((view) => view.signal("picked", row.profile).run());
   };
