@@ -443,7 +443,7 @@ def conclude(
 
 
 def report(session: Session) -> None:
-    """Make the page that shows what the job did; a fault in it never ends a job."""
+    """Make the page that shows what the job did; a fault in making it never ends a job."""
     session.reporter.advance("making the report", 0, 1)
     standing = session.outbox.ask(partial(find_standing, session.run.client, session.job))
     try:

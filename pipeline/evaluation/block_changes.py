@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from pipeline.networks import AdaptiveDepthNetwork
+from pipeline.networks.families import hidden_of
 
 
 @torch.no_grad()
@@ -38,10 +39,10 @@ def measure_block_changes(network: AdaptiveDepthNetwork, images: Tensor) -> dict
         given: list[Tensor] = []
 
         def before(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-            given[:] = [_hidden(inputs[0]).clone()]  # the block may overwrite it
+            given[:] = [hidden_of(inputs[0]).clone()]  # the block may overwrite it
 
         def after(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401
-            changes[block] = _relative_change(given[0], _hidden(output))
+            changes[block] = _relative_change(given[0], hidden_of(output))
 
         module = full.get_submodule(block)
         return module.register_forward_pre_hook(before), module.register_forward_hook(after)
@@ -60,8 +61,3 @@ def _relative_change(before: Tensor, after: Tensor) -> float | None:
         return None
     change_B, norm_B = (after - before).flatten(1).norm(dim=1), before.flatten(1).norm(dim=1)
     return float((change_B / norm_B.clamp_min(torch.finfo(norm_B.dtype).tiny)).mean())
-
-
-def _hidden(state: Any) -> Tensor:  # noqa: ANN401
-    hidden: Tensor = state[0] if isinstance(state, tuple) else state
-    return hidden

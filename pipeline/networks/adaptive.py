@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .backbone import create_backbone, input_shape
 from .cost import ProfileCost, SegmentMacs, count_segment_macs
-from .families import Family, State, run_steps
+from .families import Family, State, hidden_of, run_steps
 from .pretrained import initial_weights, start_from
 from .profiles import SKIPPED, DepthProfile, resolve_split
 from .rewire import insert, rewire
@@ -267,7 +267,7 @@ class AdaptiveDepthNetwork(nn.Module):
 
     def pool_state(self, state: State) -> Tensor:
         """Return the mean over all positions of what a stage returned, shape (B, channels)."""
-        hidden: Tensor = state[0] if isinstance(state, tuple) else state
+        hidden = hidden_of(state)
         if hidden.ndim == 4 and not self.family.has_channels_last:
             return hidden.mean(dim=(2, 3))
         return hidden.flatten(1, -2).mean(dim=1)

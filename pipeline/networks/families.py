@@ -68,8 +68,14 @@ class Family:
     objection: Callable[[nn.Module], str | None] | None = None
 
 
+def hidden_of(state: State) -> Tensor:
+    """Return the hidden part of what a block or stage is given or returns; some carry more along."""
+    hidden: Tensor = state[0] if isinstance(state, tuple) else state
+    return hidden
+
+
 def _hidden_only(_: nn.Module, state: State) -> State:
-    return state[0]
+    return hidden_of(state)
 
 
 def _add_position(backbone: Any, hidden: Tensor) -> Tensor:  # noqa: ANN401

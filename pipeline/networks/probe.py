@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
+from .families import hidden_of
 from .meta import on_meta
 
 TRANSPARENT = frozenset(
@@ -100,23 +101,18 @@ def _watch(block: nn.Module, path: str, facts: dict[str, BlockFacts]) -> None:
 
     def before(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         # A fresh leaf cuts the graph off in front of the block; its clone may be changed in place.
-        hidden = _hidden(args[0]).detach().requires_grad_().clone()
+        hidden = hidden_of(args[0]).detach().requires_grad_().clone()
         source[:] = [hidden.grad_fn, tuple(hidden.shape[1:])]
         state = (hidden, *args[0][1:]) if isinstance(args[0], tuple) else hidden
         return state, *args[1:]
 
     def after(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401
         node, shape_in = source
-        hidden = _hidden(output)
+        hidden = hidden_of(output)
         facts[path] = BlockFacts(shape_in, tuple(hidden.shape[1:]), has_identity_path(hidden, node))
 
     block.register_forward_pre_hook(before)
     block.register_forward_hook(after)
-
-
-def _hidden(state: Any) -> Tensor:  # noqa: ANN401
-    hidden: Tensor = state[0] if isinstance(state, tuple) else state
-    return hidden
 
 
 def has_identity_path(output: Tensor, source: Node) -> bool:

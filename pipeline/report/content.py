@@ -121,11 +121,7 @@ def gather(
     Raises:
         RequestError: If the profiles are not measured yet.
     """
-    if not folder.profile_table.exists():
-        raise RequestError(
-            f"a report needs measured profiles, job {job.name!r} in {folder.root} has none yet; "
-            "run `skipline evaluate` with the same job"
-        )
+    require_measured(job, folder)
     search = (
         SearchResult.from_json(folder.search_result.read_text()) if folder.search_result.exists() else None
     )
@@ -153,6 +149,15 @@ def gather(
         version=version,
         champion=champion,
     )
+
+
+def require_measured(job: Job, folder: JobFolder) -> None:
+    """Raise RequestError if there is nothing yet that a report could be about."""
+    if not folder.profile_table.exists():
+        raise RequestError(
+            f"a report needs measured profiles, job {job.name!r} in {folder.root} has none yet; "
+            "run `skipline evaluate` with the same job"
+        )
 
 
 def draw_stages(job: Job) -> tuple[StageDrawing, ...]:

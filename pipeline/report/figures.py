@@ -18,6 +18,8 @@ from .figure import ALONE, BASE, BETWEEN, FULL, RIVAL, ROW_HEIGHT, Figure, layer
 MAX_CLASSES = 30
 """Of the figure of classes; chosen."""
 
+Cost = Literal["macs", "latency"]
+
 PICKED = "picked"
 """The chart's parameter that names the profile to point out."""
 
@@ -44,7 +46,7 @@ def depth_figures(content: ReportContent) -> Iterator[Figure]:
         yield block_changes(content.analysis)
 
 
-def trade_off(content: ReportContent, cost: Literal["macs", "latency"]) -> Figure:
+def trade_off(content: ReportContent, cost: Cost) -> Figure:
     """Return accuracy against cost of every profile, beside the champion's."""
     table, rival = content.table, content.champion
     field, axis = ("MMACs", "million multiply-adds") if cost == "macs" else ("p50 ms", "milliseconds a call")
@@ -53,7 +55,7 @@ def trade_off(content: ReportContent, cost: Literal["macs", "latency"]) -> Figur
     y = alt.Y("top-1:Q", title="top-1", axis=_PERCENT, scale=_close(20))
     picked = alt.param(name=PICKED, value="")
     front = (
-        alt.Chart(alt.InlineData(values=_front(rows, field)))
+        alt.Chart(alt.InlineData(values=_front(table, cost)))
         .mark_line(interpolate="step-after", color=BETWEEN, strokeDash=[4, 3], opacity=0.8)
         .encode(x=x, y=y)
     )
@@ -246,13 +248,19 @@ def _profile_row(table: ProfileTable, result: ProfileResult) -> dict[str, Any]:
     }
 
 
-def _front(rows: list[dict[str, Any]], cost: str) -> list[dict[str, Any]]:
-    """Return the rows that no other one beats in accuracy and a cost."""
-    is_on_front = pareto_front([Point(row[cost], row["top-1"]) for row in rows])
-    return [row for row, is_kept in zip(rows, is_on_front, strict=True) if is_kept]
+def _front(table: ProfileTable, cost: Cost) -> list[dict[str, Any]]:
+    """Return the rows of the profiles that no other one beats in accuracy and a cost."""
+    costs = [result.macs if cost == "macs" else result.latency_p50_ms for result in table.results]
+    points = [Point(value, result.top1) for value, result in zip(costs, table.results, strict=True)]
+    is_on_front = pareto_front(points)
+    return [
+        _profile_row(table, result)
+        for result, is_kept in zip(table.results, is_on_front, strict=True)
+        if is_kept
+    ]
 
 
-def _conditions(table: ProfileTable, cost: str) -> str:
+def _conditions(table: ProfileTable, cost: Cost) -> str:
     if cost == "macs":
         return f"{table.num_images} validation images."
     return f"Median of one call on {table.latency}."

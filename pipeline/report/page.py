@@ -4,12 +4,10 @@ The charts are Vega-Lite's; its library travels in the page. A content security 
 that nothing is ever fetched.
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from importlib import resources
-from typing import Any
 
 import vl_convert
 from jinja2 import Environment, FunctionLoader, StrictUndefined
@@ -38,9 +36,13 @@ def all_figures(content: ReportContent) -> dict[str, list[Figure]]:
     }
 
 
-def render(content: ReportContent) -> str:
-    """Return a report as the text of an HTML file."""
-    figures = all_figures(content)
+def render(content: ReportContent, figures: Mapping[str, Sequence[Figure]]) -> str:
+    """Return a report as the text of an HTML file.
+
+    Args:
+        content: What it is about.
+        figures: As `all_figures` returns them.
+    """
     table = content.table
     columns, rows = _table(content)
     specs = {figure.key: figure.spec() for section in figures.values() for figure in section}
@@ -56,9 +58,8 @@ def render(content: ReportContent) -> str:
         rows=rows,
         figures=figures,
         gains=describe_baselines(content.baselines) if content.baselines else [],
-        bytes=_bytes,
         job_file=mask_credentials(content.job_file).rstrip(),
-        data=_script_data({"profiles": [asdict(result) for result in table.results], "figures": specs}),
+        data={"profiles": [asdict(result) for result in table.results], "figures": specs},
         css=Markup(_asset(STYLE)),
         js=Markup(_asset(SCRIPT)),
         charting_library=Markup(charting_library()),
@@ -93,13 +94,3 @@ def _table(content: ReportContent) -> tuple[Sequence[str], list[list[str]]]:
 
 def _asset(name: str) -> str:
     return (resources.files("pipeline.report") / "assets" / name).read_text()
-
-
-def _script_data(value: Any) -> Markup:  # noqa: ANN401
-    """Return JSON that may stand in a script element: no text in it can end that."""
-    return Markup(json.dumps(value).replace("<", r"\u003c"))
-
-
-def _bytes(number: int) -> str:
-    unit = "KiB" if number < 2**20 else "MiB" if number < 2**30 else "GiB"
-    return f"{number / {'KiB': 2**10, 'MiB': 2**20, 'GiB': 2**30}[unit]:.1f} {unit}"

@@ -1,6 +1,5 @@
 """What a job was started by and with: kept with its results, so that somebody else can do it again."""
 
-import importlib.metadata
 import json
 import platform
 import shlex
@@ -11,9 +10,10 @@ from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import Self
 
+from pipeline.doctor.software import SHOWN, version_of
 from pipeline.registry.masking import mask_credentials
 
-PACKAGES = ("skipline", "torch", "torchvision", "timm", "ray", "mlflow", "optuna")
+PACKAGES = ("skipline", *SHOWN)
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Provenance:
             command=mask_credentials(_command(sys.argv)),
             started=datetime.now(UTC).isoformat(timespec="seconds"),
             machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-            versions={name: version for name in PACKAGES if (version := _version_of(name))},
+            versions={name: version for name in PACKAGES if (version := version_of(name))},
         )
 
     def to_json(self) -> str:
@@ -57,10 +57,3 @@ def _command(argv: list[str]) -> str:
     # `python -m pipeline` is the same program by another name.
     name = "skipline" if program.parts[-2:] == ("pipeline", "__main__.py") else program.name
     return shlex.join([name, *argv[1:]])
-
-
-def _version_of(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -13,11 +13,11 @@ from pipeline.registry import tags
 from pipeline.registry.aliases import CHAMPION
 from pipeline.registry.failures import tracking_failures
 from pipeline.registry.register import RegisteredVersion
-from pipeline.registry.store import connect, tracking_uri
+from pipeline.registry.store import connect_existing, reach_artifacts, tracking_uri
 from pipeline.registry.tracking import JobRun, find_job_run
 from pipeline.registry.versions import find_version, look_up_alias, table_of
 
-from .content import Rival, gather
+from .content import Rival, gather, require_measured
 from .page import all_figures, render
 
 REPORT_FILE, PLOTS_FOLDER = "report.html", "plots"
@@ -75,9 +75,9 @@ def make_report(job: Job, folder: JobFolder, standing: Standing) -> Report:
     """
     uri = standing.version.uri if standing.version else None
     content = gather(job, folder, version=uri, champion=standing.champion)
-    figures = [figure for section in all_figures(content).values() for figure in section]
-    plots = {f"{figure.key}.png": figure.png() for figure in figures}
-    report = Report(render(content), plots, standing.version)
+    figures = all_figures(content)
+    plots = {f"{figure.key}.png": figure.png() for section in figures.values() for figure in section}
+    report = Report(render(content, figures), plots, standing.version)
     folder.report.write_text(report.html)
     return report
 
@@ -86,11 +86,15 @@ def renew_report(job: Job) -> None:
     """Make the report of a job that ran anew, for its folder and its run.
 
     Raises:
-        RequestError: If the profiles are not measured yet.
+        RequestError: If the profiles are not measured yet, or there is no such store; nothing is created.
         JobError: If the store fails.
     """
-    client = connect(tracking_uri(job))
-    report = make_report(job, JobFolder.of(job), find_standing(client, job))
+    folder = JobFolder.of(job)
+    require_measured(job, folder)
+    if not folder.root.is_local:
+        reach_artifacts(job.s3)
+    client = connect_existing(tracking_uri(job))
+    report = make_report(job, folder, find_standing(client, job))
     run = find_job_run(client, job.registry.experiment, job.key())
     if run is not None:
         log_report(JobRun(client, run), report)

@@ -9,7 +9,8 @@ from pipeline.errors import RequestError
 from pipeline.evaluation.analysis import Analysis
 from pipeline.folder import JobFolder
 from pipeline.report.content import Rival, gather
-from pipeline.report.page import all_figures, render
+from pipeline.report.page import all_figures
+from pipeline.report.page import render as render_page
 from pipeline.report.search_figures import places
 
 EVIL = "</script><img src=x onerror=alert(1)>"
@@ -18,6 +19,10 @@ EVIL = "</script><img src=x onerror=alert(1)>"
 @pytest.fixture(scope="module")
 def content(evaluated):
     return gather(*evaluated, version="models:/quickstart/1")
+
+
+def render(content):
+    return render_page(content, all_figures(content))
 
 
 class Links(HTMLParser):

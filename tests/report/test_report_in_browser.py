@@ -5,7 +5,8 @@ import shutil
 import pytest
 
 from pipeline.report.content import gather
-from pipeline.report.page import render
+from pipeline.report.page import all_figures, render
+from pipeline.serving.choice import choose
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -30,7 +31,7 @@ def browser():
 @pytest.fixture(scope="module")
 def page_file(content, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(render(content))
+    path.write_text(render(content, all_figures(content)))
     return path
 
 
@@ -74,22 +75,17 @@ def _between(values, share):
 
 
 @pytest.mark.parametrize("share", [0, 0.25, 0.5, 0.75, 1])
-@pytest.mark.parametrize(("budget", "measure"), [("macs", "macs"), ("latency", "latency_p50_ms")])
-def test_a_limit_of_cost_picks_the_most_accurate_profile_within_it(opened, content, budget, measure, share):
-    costs = {result: getattr(result, measure) for result in content.table.results}
-    limit = _between(costs.values(), share)
-    picked = _pick(opened, budget, share)
-    best = max(result.top1 for result, cost in costs.items() if cost <= limit)
-    assert [result.top1 for result in costs if result.profile == picked] == [best]
-
-
-@pytest.mark.parametrize("share", [0, 0.25, 0.5, 0.75, 1])
-def test_a_floor_of_accuracy_picks_the_cheapest_profile_above_it(opened, content, share):
-    results = content.table.results
-    floor = _between([result.top1 for result in results], share)
-    picked = _pick(opened, "accuracy", share)
-    cheapest = min(result.macs for result in results if result.top1 >= floor)
-    assert [result.macs for result in results if result.profile == picked] == [cheapest]
+@pytest.mark.parametrize(
+    ("budget", "parameter", "measure"),
+    [
+        ("macs", "max_macs", "macs"),
+        ("latency", "max_latency_ms", "latency_p95_ms"),
+        ("accuracy", "min_accuracy", "top1"),
+    ],
+)
+def test_the_slider_picks_what_a_registered_model_chooses(opened, content, budget, parameter, measure, share):
+    limit = _between([getattr(result, measure) for result in content.table.results], share)
+    assert _pick(opened, budget, share) == choose(content.table, (parameter, limit)).profile
 
 
 def test_picking_a_row_by_keyboard_shows_what_is_skipped(opened, content):

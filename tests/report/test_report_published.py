@@ -65,3 +65,10 @@ def test_the_champion_is_told_of_unless_it_is_the_jobs_own(evaluated, client, ru
     assert find_standing(client, job).champion.uri == other.uri
     client.set_registered_model_alias(own.name, "champion", str(own.version))
     assert find_standing(client, job).champion is None
+
+
+def test_a_job_that_never_ran_gets_no_report_and_leaves_no_trace(tmp_path):
+    result = CliRunner().invoke(app, ["report", "quickstart", "--set", f"storage={tmp_path / 'runs'}"])
+    assert result.exit_code == 2
+    assert "measured profiles, job 'quickstart'" in " ".join(result.output.split())
+    assert not (tmp_path / "runs").exists()

@@ -5,10 +5,10 @@
   const profiles = new Map(data.profiles.map((row) => [row.profile, row]));
   const views = [];
 
-  // The same rule as the registered model's: the best within a limit of cost, the cheapest that is good enough.
+  // The rule by which a registered model chooses: pipeline/serving/choice.py.
   const budgets = {
     macs: { of: (row) => row.macs, unit: "million MACs", digits: 1, scale: 1e-6 },
-    latency: { of: (row) => row.latency_p50_ms, unit: "ms a call", digits: 2, scale: 1 },
+    latency: { of: (row) => row.latency_p95_ms, unit: "ms a call", digits: 2, scale: 1 },
     accuracy: { of: (row) => row.top1, unit: "top-1", digits: 4, scale: 1, isFloor: true },
   };
   const kind = byId("budget"), limit = byId("limit"), shown = byId("limit-value");
@@ -17,10 +17,11 @@
   const choose = (budget, value) => {
     const { of, isFloor } = budgets[budget];
     if (isFloor) {
-      return best(data.profiles.filter((row) => of(row) >= value), (a, b) => a.macs < b.macs);
+      const good = data.profiles.filter((row) => of(row) >= value);
+      return best(good, (a, b) => a.macs < b.macs || (a.macs === b.macs && a.top1 > b.top1));
     }
     const fitting = data.profiles.filter((row) => of(row) <= value);
-    return best(fitting, (a, b) => a.top1 > b.top1 || (a.top1 === b.top1 && of(a) < of(b)));
+    return best(fitting, (a, b) => a.top1 > b.top1 || (a.top1 === b.top1 && a.macs < b.macs));
   };
 
   const pick = (row) => {
@@ -30,7 +31,8 @@
     byId("picked").textContent = row.profile;
     byId("picked-top1").textContent = row.top1.toFixed(4);
     byId("picked-macs").textContent = (row.macs / 1e6).toFixed(1);
-    byId("picked-latency").textContent = row.latency_p50_ms.toFixed(2);
+    byId("picked-p50").textContent = row.latency_p50_ms.toFixed(2);
+    byId("picked-p95").textContent = row.latency_p95_ms.toFixed(2);
     byId("picked-parameters").textContent = (row.parameters / 1e6).toFixed(2);
     byId("picked-call").textContent = `model.predict(images, params={"profile": "${row.profile}"})`;
     document.querySelectorAll(".stage").forEach((stage) => {
