@@ -17,7 +17,7 @@ def gain_figure(baselines: Baselines) -> Figure:
         {"network": f"{run.profile}, {run.kind}", "kind": run.kind, "seed": run.seed, "top-1": run.top1}
         for run in sorted(baselines.runs, key=lambda run: (run.profile == "base", run.kind == "adaptive"))
     ]
-    x = alt.X("top-1:Q", axis=alt.Axis(format=".1~%"), scale=alt.Scale(zero=False, nice=False, padding=12))
+    x = alt.X("top-1:Q", axis=alt.Axis(format=".3~%"), scale=alt.Scale(zero=False, nice=False, padding=12))
     y = alt.Y("network:N", sort=None, title=None)
     colour = alt.Color("kind:N", scale=alt.Scale(domain=list(_KINDS), range=list(_KINDS.values())))
     base = alt.Chart(alt.InlineData(values=rows))

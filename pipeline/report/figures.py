@@ -23,7 +23,7 @@ Cost = Literal["macs", "latency"]
 PICKED = "picked"
 """The chart's parameter that names the profile to point out."""
 
-_PERCENT = alt.Axis(format=".1~%")
+_PERCENT = alt.Axis(format=".3~%")
 
 
 def trade_off_figures(content: ReportContent) -> Iterator[Figure]:
