@@ -94,6 +94,15 @@ def test_init_refuses_a_key_that_does_not_exist(skipline, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "command", [("init", "missing/mine.yaml"), ("schema", "--output", "missing/mine.json")]
+)
+def test_a_file_that_cannot_be_written_is_said_by_name(skipline, command):
+    ended = skipline(*command)
+    assert ended.returncode == 2
+    assert f"{command[-1]} cannot (No such file or directory)" in ended.stderr
+
+
 def test_inspect_prints_stages_split_and_every_profiles_cost(skipline):
     printed = skipline("inspect", "resnet50").stdout
     assert "split [2, 2, 3, 2]" in printed

@@ -157,7 +157,7 @@ def init(
 
         if path.exists():
             raise RequestError(f"init never overwrites, {path} exists; name another file or remove it")
-        path.write_text(render_template(preset, path=str(path), settings=settings or ()))
+        _write(path, render_template(preset, path=str(path), settings=settings or ()))
         output.print(f"wrote {path}; next: edit it, then `skipline run {path}`")
 
 
@@ -182,9 +182,20 @@ def schema(
         if output_file is None:
             output.print_json(job_schema())
             return
-        output_file.write_text(json.dumps(job_schema(), indent=2) + "\n")
+        _write(output_file, json.dumps(job_schema(), indent=2) + "\n")
         output.print(f"wrote {output_file}; a job file beside it begins with")
         output.print(f"# yaml-language-server: $schema={output_file.name}")
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file that the user named."""
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise RequestError(
+            f"the file must be one that can be written, {path} cannot ({error.strerror}); name another one, or "
+            "make its folder"
+        ) from error
 
 
 def _train(job: "Job", output: Output) -> None:
