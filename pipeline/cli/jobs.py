@@ -193,8 +193,8 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text)
     except OSError as error:
         raise RequestError(
-            f"the file must be one that can be written, {path} cannot ({error.strerror}); name another one, or "
-            "make its folder"
+            f"the file must be one that can be written, {path} cannot ({error.strerror}); name another one, "
+            "or make its folder"
         ) from error
 
 
