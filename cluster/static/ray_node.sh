@@ -62,7 +62,8 @@ require_limits() {
 choose_interface() { # choose_interface HEAD_ADDRESS
   [[ -n "${GLOO_SOCKET_IFNAME:-}" ]] && return
   local interface
-  interface=$(ip -oneline route get "$1" 2>/dev/null | sed -n 's/.* dev \([^ ]*\).*/\1/p')
+  # Without a route, or without `ip`, Ray and the doctor say more than this could.
+  interface=$(ip -oneline route get "$1" 2>/dev/null | sed -n 's/.* dev \([^ ]*\).*/\1/p') || return 0
   [[ -z "$interface" || "$interface" == lo ]] || export GLOO_SOCKET_IFNAME="$interface"
 }
 

@@ -67,6 +67,13 @@ def test_worker_goes_to_the_head_with_its_labels(run, tmp_path):
     assert {"--address=10.0.0.1:6379", "--labels=role=worker,zone=a"} <= set(arguments)
 
 
+def test_a_worker_that_finds_no_route_leaves_it_to_ray_to_say_so(run, tmp_path):
+    (tmp_path / "ip").write_text("#!/usr/bin/env bash\nexit 2\n")
+    (tmp_path / "ip").chmod(0o700)
+    assert run("worker", "10.0.0.1").returncode == 0
+    assert "--address=10.0.0.1:6379" in (tmp_path / "arguments").read_text().split("\n")
+
+
 def test_token_reaches_ray_in_the_environment_alone(run, tmp_path):
     run("head")
     process = Path("/proc") / str(process_of(tmp_path, "head"))
