@@ -32,7 +32,10 @@ BACKWARD_SHARE = 2
 PROBE_S, MIN_PROBE_STEPS, MAX_PROBE_STEPS = 5.0, 2, 20
 """Of the probe; chosen: one that takes longer is not asked for twice."""
 
-MAX_PROBE_IMAGES = 32
+MAX_PROBE_IMAGES, MAX_PROBE_STEP_MACS = 32, 1e11
+"""Of one step; chosen: a core multiplies that in some four seconds."""
+
+PREFIXES = ((1e18, "exa"), (1e15, "peta"), (1e12, "tera"), (1e9, "giga"))
 
 
 @dataclass(frozen=True)
@@ -95,15 +98,15 @@ def probe(job: Job, on_progress: Callable[[float, float], None]) -> Probe:
         times_s = list(_steps_s(job, on_progress))
     finally:
         torch.set_num_threads(threads_before)
-    return Probe(statistics.median(times_s) / _num_probe_images(job.training), num_threads)
+    return Probe(statistics.median(times_s), num_threads)
 
 
 def _steps_s(job: Job, on_progress: Callable[[float, float], None]) -> Iterator[float]:
-    """Yield how long steps took, the first one left out."""
+    """Yield the seconds an image of steps, the first one left out."""
     network = describe_network(job, num_classes=10).build().train()
     step = SelfDistillation(network, job.distillation.model_copy(update={"teacher": None}), _cross_entropy)
     _, base = network.extremes
-    num_images = _num_probe_images(job.training)
+    num_images = _num_probe_images(job.training, network)
     images_BCHW = torch.rand(num_images, *network.input_shape)
     labels_B = torch.zeros(num_images, dtype=torch.long)
     start_s = time.perf_counter()
@@ -112,7 +115,7 @@ def _steps_s(job: Job, on_progress: Callable[[float, float], None]) -> Iterator[
         step(images_BCHW, labels_B, [base]).backward()
         elapsed_s = time.perf_counter() - start_s
         if number:
-            yield time.perf_counter() - before_s
+            yield (time.perf_counter() - before_s) / num_images
         on_progress(min(elapsed_s, PROBE_S), PROBE_S)
         if number >= MIN_PROBE_STEPS and elapsed_s > PROBE_S:
             return
@@ -121,8 +124,10 @@ def _steps_s(job: Job, on_progress: Callable[[float, float], None]) -> Iterator[
 _cross_entropy = nn.CrossEntropyLoss(reduction="none")
 
 
-def _num_probe_images(recipe: TrainingConfig) -> int:
-    return max(1, min(MAX_PROBE_IMAGES, recipe.micro_batch_size // recipe.workers))
+def _num_probe_images(recipe: TrainingConfig, network: AdaptiveDepthNetwork) -> int:
+    """Return at least two, which batch norm needs where a stage leaves one pixel."""
+    quick = int(MAX_PROBE_STEP_MACS // step_macs(network))
+    return max(2, min(MAX_PROBE_IMAGES, recipe.micro_batch_size // recipe.workers, quick))
 
 
 def describe_plan(
@@ -210,7 +215,8 @@ def _describe_storage(job: Job, network: AdaptiveDepthNetwork) -> str:
 def _describe_work(work: Workload, network: AdaptiveDepthNetwork) -> str:
     total = (work.training + work.search) * step_macs(network)
     searched = f", {work.search} in trials if none is stopped" if work.search else ""
-    return f"{work.training} images in training{searched}: {total / 1e15:.3g} peta multiply-adds"
+    scale, prefix = next((unit for unit in PREFIXES if total >= unit[0]), PREFIXES[-1])
+    return f"{work.training} images in training{searched}: {total / scale:.3g} {prefix} multiply-adds"
 
 
 def _describe_time(job: Job, work: Workload, found: Probe) -> str:

@@ -196,6 +196,12 @@ def test_a_job_answers_machines_with_one_document_whatever_ray_prints(skipline, 
     assert answer["version"]["uri"] == "models:/tiny/1"
     assert [row["profile"] for row in answer["table"]["results"]] == ["FF", "FT", "TF", "TT"]
     assert "trial 2/2  epoch 1/1" in ended.stderr
-    tuned = skipline("tune", "job.yaml", "--json", "--quiet")
-    assert len(json.loads(tuned.stdout)["search"]["trials"]) == 2
-    assert tuned.stderr == ""
+    steps = {}
+    for verb in ("tune", "train", "evaluate"):
+        ended = skipline(verb, "job.yaml", "--json", "--quiet")
+        assert ended.stderr == ""
+        steps[verb] = json.loads(ended.stdout)
+    assert len(steps["tune"]["search"]["trials"]) == 2
+    assert [epoch["epoch"] for epoch in steps["train"]["training"]["history"]] == [1]
+    assert steps["evaluate"]["table"] == answer["table"]
+    assert json.loads(skipline("report", "job.yaml", "--json").stdout)["report"] == answer["report"]

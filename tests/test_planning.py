@@ -37,7 +37,8 @@ def test_the_plan_names_places_workers_and_costs(tmp_path):
     assert "3 trials of at most 5 epochs, " in told["search"]
     assert told["training"] == "20 epochs by 2 workers of 1 CPUs"
     assert told["writes"].startswith(f"{tmp_path}/quickstart, checkpoints of some")
-    assert "28760 images in training, 21570 in trials" in told["cost"]
+    assert "28760 images in training, 21570 in trials if none is stopped: " in told["cost"]
+    assert told["cost"].endswith(" tera multiply-adds")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -74,6 +74,15 @@ def locked(folder: StoragePath, say: Callable[[str], None]) -> Iterator[None]:
         lease.release()
 
 
+def _interrupt_until(over: threading.Event) -> None:
+    """Interrupt the command, again where it goes on: Python drops what is raised in a destructor."""
+    while True:
+        # To the main thread itself, or its sleep would go on.
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        if over.wait(LEASE_S):
+            return
+
+
 @contextmanager
 def _flocked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
@@ -180,9 +189,7 @@ class Lease:
                 "the lock of the job was lost to %s, it was not renewed for %g s; this command ends",
                 *(seen.holder if seen else "nobody", LEASE_S),
             )
-            # To the main thread itself, or its sleep would go on.
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-            return
+            _interrupt_until(over)
 
     def release(self) -> None:
         """Give the lock back; one that cannot be given back runs out by itself."""

@@ -93,10 +93,12 @@ def test_a_job_is_left_alone_stopped_and_gone_on_with(skipline, folder):
     assert code == 1
     assert "digits-1 goes on; `skipline logs -f digits" in rest
 
-    code, printed = ended(skipline("submit", "job.yaml"))
-    assert (code, "digits-1 runs already; nothing is sent" in printed) == (0, True), printed
-    code, printed = ended(skipline("stop", "digits"))
-    assert (code, "digits-1: STOPPED" in printed) == (0, True), printed
+    code, printed = ended(skipline("submit", "job.yaml", "--json"))
+    told, _, answer = printed.partition("{")
+    assert (code, "digits-1 runs already; nothing is sent" in told) == (0, True), printed
+    assert json.loads("{" + answer)["status"] == "RUNNING"
+    code, printed = ended(skipline("stop", "digits", "--json"))
+    assert (code, json.loads(printed)["status"]) == (0, "STOPPED"), printed
     client = MlflowClient(embedded_uri(folder.parent / "runs"))
     experiment = client.get_experiment_by_name("skipline").experiment_id
     (run,) = client.search_runs([experiment])

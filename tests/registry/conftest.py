@@ -1,5 +1,6 @@
 """A small real store: one migrated SQLite file a session, copied per test; a fresh one costs seconds."""
 
+import json
 import os
 import shutil
 import sqlite3
@@ -13,7 +14,9 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 import torch
 from mlflow.tracking import MlflowClient
+from typer.testing import CliRunner
 
+from pipeline.cli import app
 from pipeline.evaluation.table import LatencyConditions, ProfileResult, ProfileTable
 from pipeline.networks import AdaptiveDepthNetwork, DepthProfile
 from pipeline.registry.origin import ImageSet, Origin
@@ -133,3 +136,28 @@ def table_of(num_stages: int) -> ProfileTable:
         for index, profile in enumerate(DepthProfile.enumerate(num_stages))
     )
     return ProfileTable(results, num_images=30, latency=LatencyConditions("cpu", 2, 1, "fp32"))
+
+
+@pytest.fixture
+def skipline(storage, capfd):
+    """Runs a verb on the registry; returns exit code, output and errors."""
+
+    def run(*arguments, at=("--storage", str(storage))):
+        capfd.readouterr()
+        ended = CliRunner().invoke(app, [*arguments, *at])
+        printed, errors = capfd.readouterr()
+        return ended.exit_code, printed, errors + ended.stderr
+
+    return run
+
+
+@pytest.fixture
+def answer(skipline):
+    """Runs a verb with --json; returns its answer."""
+
+    def run(*arguments, **options):
+        code, printed, _ = skipline(*arguments, "--json", **options)
+        assert code == 0
+        return json.loads(printed)
+
+    return run

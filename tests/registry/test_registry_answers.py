@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from typer.testing import CliRunner
 
 import pipeline
-from pipeline.cli import app
 from pipeline.config import parse_job
 from pipeline.folder import JobFolder
 from pipeline.registry.promotion import promote
@@ -23,31 +21,6 @@ from pipeline.storage import StoragePath
 @pytest.fixture(autouse=True)
 def own_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def skipline(storage, capfd):
-    """Runs a verb on the registry; returns exit code, output and errors."""
-
-    def run(*arguments, at=("--storage", str(storage))):
-        capfd.readouterr()
-        ended = CliRunner().invoke(app, [*arguments, *at])
-        printed, errors = capfd.readouterr()
-        return ended.exit_code, printed, errors + ended.stderr
-
-    return run
-
-
-@pytest.fixture
-def answer(skipline):
-    """Runs a verb with --json; returns its answer."""
-
-    def run(*arguments, **options):
-        code, printed, _ = skipline(*arguments, "--json", **options)
-        assert code == 0
-        return json.loads(printed)
-
-    return run
 
 
 @pytest.fixture

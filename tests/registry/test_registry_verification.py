@@ -1,5 +1,6 @@
 """Accuracies that are counted again, on the images of the job and on others."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -90,6 +91,14 @@ def test_a_table_that_says_too_much_is_found_out(client, register_digits, counte
     found = check(client)
     assert [row.profile for row in found.broken] == [better.profile]
     assert found.broken[0].row()[:2] == [better.profile, "differs"]
+
+
+def test_the_verb_answers_machines_also_where_a_profile_fails(client, register_digits, counted, skipline):
+    command = ("verify", "models:/net/1", "--data", DIGITS, "--json")
+    register_digits(replace(counted, results=(replace(counted.results[0], top1=1.0), *counted.results[1:])))
+    code, printed, errors = skipline(*command)
+    assert json.loads(printed) == check(client).to_dict()
+    assert (code, errors.count("1 of 16 do not: FFFF")) == (1, 1)
 
 
 def test_other_images_may_differ_by_chance(client, register_digits, plan, tmp_path):

@@ -6,12 +6,15 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import asdict
 
 import pytest
 
 from pipeline.storage import StoragePath, lock
 from pipeline.storage.lock import LOCK, HeldError, Holder, Lease, locked
+from pipeline.storage.object_store import SCHEME, S3Location
+from pipeline.storage.s3_files import open_store
 
 ELSEWHERE = Holder("another-host", 1, "other")
 
@@ -26,7 +29,10 @@ def _write(folder, holder):
 
 
 def _holder(folder):
-    return json.loads((folder / LOCK).read_text())["holder"]
+    lease = S3Location.parse(f"{SCHEME}{(folder / LOCK).path}")
+    client = open_store(folder.filesystem.handler.s3).client  # in one request, between renewals
+    answer = client.get_object(Bucket=lease.bucket, Key=lease.path)
+    return json.loads(answer["Body"].read())["holder"]
 
 
 @pytest.fixture
@@ -101,17 +107,37 @@ def test_of_many_commands_that_find_a_dead_lock_one_takes_it(folder, monkeypatch
     assert len(taken) == 1
 
 
+@contextmanager
+def _taken(folder):
+    """Let another command take the lock, again where a renewal wins: the test's server looks, then writes."""
+    over = threading.Event()
+
+    def take():
+        while not over.wait(0.3):
+            _write(folder, ELSEWHERE)
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 @pytest.mark.faults
 def test_a_command_that_lost_its_lock_is_interrupted(folder):
-    def work_on():
-        with locked(folder, _silent):
-            for _ in range(100):  # the test's server looks and then writes, so a renewal may win once
-                _write(folder, ELSEWHERE)
-                time.sleep(0.3)
-
-    with pytest.raises(KeyboardInterrupt):  # noqa: PT011  it has no message
-        work_on()
+    with pytest.raises(KeyboardInterrupt), locked(folder, _silent), _taken(folder):  # noqa: PT011  no message
+        time.sleep(30)
     assert _holder(folder)["token"] == "other"
+
+
+@pytest.mark.faults
+def test_a_command_that_lost_its_lock_and_goes_on_is_interrupted_again(folder):
+    with locked(folder, _silent), _taken(folder):
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):  # noqa: PT011  it has no message
+                time.sleep(30)
 
 
 @pytest.mark.faults
