@@ -25,7 +25,7 @@ demo: $(INSTALLED)
 
 # Most tests take one core each; those that start Ray, which takes all of them, come one after the other.
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m 'not slow and not ray'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup -m 'not slow and not ray'
 	$(BIN)/python -m pytest -m 'ray and not slow'
 
 lint: $(INSTALLED)

@@ -303,7 +303,8 @@ def tune(session: Session) -> SearchResult | None:
         return SearchResult.from_json(path.read_text())
     at_once = max_concurrent_trials(job)
     session.reporter.say(
-        f"search in space {job.search.space}: {job.search.trials} trials of {job.search.epochs} epochs at most, "
+        f"search in space {job.search.space}: "
+        f"{job.search.trials} trials of {job.search.epochs} epochs at most, "
         f"{at_once} at a time with {job.training.workers} workers each"
     )
     trials, epochs = job.search.trials, job.search.epochs

@@ -1,6 +1,7 @@
 """One real Ray and one real S3 server for the whole session; quiet third parties."""
 
 import os
+import subprocess
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -14,6 +15,24 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "ray_cluster" in item.fixturenames:
             item.add_marker("ray")
+
+
+@pytest.fixture
+def invoke(capfd):
+    """Runs a verb in this process; what other libraries print is told as well."""
+    from typer.testing import CliRunner
+
+    from pipeline.cli import app
+
+    def run(*arguments):
+        capfd.readouterr()
+        ended = CliRunner().invoke(app, arguments)
+        printed, errors = capfd.readouterr()
+        return subprocess.CompletedProcess(
+            arguments, ended.exit_code, printed + ended.stdout, errors + ended.stderr
+        )
+
+    return run
 
 
 @pytest.fixture(scope="session")

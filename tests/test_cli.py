@@ -1,4 +1,4 @@
-"""The command line as a user meets it: a process, its output, its exit code."""
+"""The command line as a user meets it: its output, its exit code."""
 
 import json
 import subprocess
@@ -14,8 +14,8 @@ from tests.digits_job import JOB
 
 
 @pytest.fixture
-def skipline(tmp_path):
-    """Runs `skipline` in an empty folder."""
+def process(tmp_path):
+    """Runs `skipline` in an empty folder, as a process of its own."""
 
     def run(*arguments):
         command = [sys.executable, "-m", "pipeline", *arguments]
@@ -24,8 +24,15 @@ def skipline(tmp_path):
     return run
 
 
-def test_help_names_every_verb(skipline):
-    printed = skipline("--help").stdout
+@pytest.fixture
+def skipline(monkeypatch, tmp_path, invoke):
+    """Runs `skipline` in an empty folder, in this process, which has imported what takes seconds."""
+    monkeypatch.chdir(tmp_path)
+    return invoke
+
+
+def test_help_names_every_verb(process):
+    printed = process("--help").stdout
     verbs = (
         "run",
         "tune",
@@ -51,9 +58,9 @@ def test_every_verb_that_answers_something_answers_machines():
     assert silent == {"init", "serve", "logs", "schema"}
 
 
-def test_a_wrong_job_ends_with_code_2_all_its_problems_and_no_trace(skipline, tmp_path):
+def test_a_wrong_job_ends_with_code_2_all_its_problems_and_no_trace(process, tmp_path):
     wrong = ("training.lrr=1", "training.epochs=two", "backbone.name=resnet5O", "data.train=nowhere")
-    ended = skipline("run", "quickstart", *(part for setting in wrong for part in ("--set", setting)))
+    ended = process("run", "quickstart", *(part for setting in wrong for part in ("--set", setting)))
     assert ended.returncode == 2
     assert "did you mean 'training.lr'" in ended.stderr
     assert "training.epochs: input should be a valid integer, got 'two'" in ended.stderr
@@ -182,7 +189,7 @@ def test_a_space_with_five_mistakes_gives_five_messages_and_code_2(skipline, tmp
 
 
 @pytest.mark.ray
-def test_a_job_answers_machines_with_one_document_whatever_ray_prints(skipline, tmp_path):
+def test_a_job_answers_machines_with_one_document_whatever_ray_prints(process, tmp_path):
     job = JOB | {
         "name": "tiny",
         "training": {"epochs": 1, "batch_size": 64, "workers": 1},
@@ -190,7 +197,7 @@ def test_a_job_answers_machines_with_one_document_whatever_ray_prints(skipline, 
         "registry": {"model": "tiny"},
     }
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
-    ended = skipline("run", "job.yaml", "--json")
+    ended = process("run", "job.yaml", "--json")
     answer = json.loads(ended.stdout)
     assert ended.returncode == 0
     assert answer["version"]["uri"] == "models:/tiny/1"
@@ -198,10 +205,10 @@ def test_a_job_answers_machines_with_one_document_whatever_ray_prints(skipline, 
     assert "trial 2/2  epoch 1/1" in ended.stderr
     steps = {}
     for verb in ("tune", "train", "evaluate"):
-        ended = skipline(verb, "job.yaml", "--json", "--quiet")
+        ended = process(verb, "job.yaml", "--json", "--quiet")
         assert ended.stderr == ""
         steps[verb] = json.loads(ended.stdout)
     assert len(steps["tune"]["search"]["trials"]) == 2
     assert [epoch["epoch"] for epoch in steps["train"]["training"]["history"]] == [1]
     assert steps["evaluate"]["table"] == answer["table"]
-    assert json.loads(skipline("report", "job.yaml", "--json").stdout)["report"] == answer["report"]
+    assert json.loads(process("report", "job.yaml", "--json").stdout)["report"] == answer["report"]

@@ -69,7 +69,11 @@ NETWORKS = {
 }
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+@pytest.fixture(
+    scope="module",
+    # One process makes the programs of a network for all tests.
+    params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in NETWORKS],
+)
 def network(request):
     torch.manual_seed(0)
     network = as_after_some_training(NETWORKS[request.param].build())

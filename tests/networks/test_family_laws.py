@@ -17,11 +17,16 @@ from tests.networks.instances import INSTANCES
 from tests.networks.training import as_after_some_training
 
 
+def marks(description, number):
+    """Return those that let one process try a network's laws, and leave most networks to `-m slow`."""
+    return [pytest.mark.xdist_group(description.backbone), *([pytest.mark.slow] if number else [])]
+
+
 @pytest.fixture(
     scope="module",
     # The first of each family stands for it; the others take as long again.
     params=[
-        pytest.param(description, marks=[pytest.mark.slow] if number else [])
+        pytest.param(description, marks=marks(description, number))
         for descriptions in INSTANCES.values()
         for number, description in enumerate(descriptions)
     ],

@@ -14,9 +14,7 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 import torch
 from mlflow.tracking import MlflowClient
-from typer.testing import CliRunner
 
-from pipeline.cli import app
 from pipeline.evaluation.table import LatencyConditions, ProfileResult, ProfileTable
 from pipeline.networks import AdaptiveDepthNetwork, DepthProfile
 from pipeline.registry.origin import ImageSet, Origin
@@ -139,14 +137,12 @@ def table_of(num_stages: int) -> ProfileTable:
 
 
 @pytest.fixture
-def skipline(storage, capfd):
+def skipline(storage, invoke):
     """Runs a verb on the registry; returns exit code, output and errors."""
 
     def run(*arguments, at=("--storage", str(storage))):
-        capfd.readouterr()
-        ended = CliRunner().invoke(app, [*arguments, *at])
-        printed, errors = capfd.readouterr()
-        return ended.exit_code, printed, errors + ended.stderr
+        ended = invoke(*arguments, *at)
+        return ended.returncode, ended.stdout, ended.stderr
 
     return run
 

@@ -86,21 +86,15 @@ def test_a_file_that_is_not_there_is_refused_before_the_model_is_loaded(client, 
         classify(client, "models:/net/1", [tmp_path / "none.png"], params={})
 
 
-def skipline(*arguments):
-    command = [sys.executable, "-m", "pipeline", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_the_verbs_print_for_people_and_for_machines(storage, pictures):
-    listed = skipline("models", "--storage", storage)
-    assert (listed.returncode, "models:/net/2" in listed.stdout) == (0, True)
-    arguments = ["predict", "models:/net/1", *pictures, "--min-accuracy", "0.2", "--storage", storage]
-    answer = json.loads(skipline(*arguments, "--json").stdout)
-    assert len(answer["classes"]) == 3
-    assert answer["profile"] == "FFFF"
-    refused = skipline(*arguments, "--profile", "base")
-    assert refused.returncode == 2
-    assert "got min_accuracy and profile; leave out all but one" in refused.stderr
+def test_the_verbs_print_for_people_and_for_machines(skipline, pictures):
+    code, printed, _ = skipline("models")
+    assert (code, "models:/net/2" in printed) == (0, True)
+    arguments = ["predict", "models:/net/1", *map(str, pictures), "--min-accuracy", "0.2"]
+    _, printed, _ = skipline(*arguments, "--json")
+    assert len(json.loads(printed)["classes"]) == 3
+    assert json.loads(printed)["profile"] == "FFFF"
+    code, _, errors = skipline(*arguments, "--profile", "base")
+    assert (code, "got min_accuracy and profile; leave out all but one" in errors) == (2, True)
 
 
 @pytest.mark.slow

@@ -97,7 +97,7 @@ def test_the_verb_answers_machines_also_where_a_profile_fails(client, register_d
     command = ("verify", "models:/net/1", "--data", DIGITS, "--json")
     register_digits(replace(counted, results=(replace(counted.results[0], top1=1.0), *counted.results[1:])))
     code, printed, errors = skipline(*command)
-    assert json.loads(printed) == check(client).to_dict()
+    assert json.loads(printed) == json.loads(json.dumps(check(client).to_dict()))
     assert (code, errors.count("1 of 16 do not: FFFF")) == (1, 1)
 
 
