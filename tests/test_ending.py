@@ -1,5 +1,6 @@
 """A command that ignores its first signals, as Ray Train does, is told to stop."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -56,6 +57,20 @@ def test_the_second_signal_ends_it_with_all_that_it_started(command, tmp_path):
     assert command.stderr.read() == "ended at once; the same command goes on from here\n"
     assert len(started) == 2
     assert outlived(started, tmp_path, patience_s=5) == []
+
+
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_a_script_starts_in_the_background_hears_as_well(told):
+    code = (
+        "from time import sleep; from pipeline.cli.ending import listen_for_signals as listen; listen()\n"
+        "try: print('ready', flush=True); sleep(30)\n"
+        "except KeyboardInterrupt: print('heard')"
+    )
+    script = ["bash", "-c", '"$0" -c "$1" & echo $!; wait', sys.executable, code]
+    with subprocess.Popen(script, stdout=subprocess.PIPE, text=True) as shell:
+        command, ready = shell.stdout.readline(), shell.stdout.readline()
+        os.kill(int(command), told)
+        assert (ready, shell.stdout.read()) == ("ready\n", "heard\n")
 
 
 def test_a_signal_that_is_passed_on_is_no_second_one(command):

@@ -26,7 +26,12 @@ _FAREWELL = b"ended at once; the same command goes on from here\n"
 
 
 def listen_for_signals() -> None:
-    """Let SIGTERM do what Ctrl-C does, and a second one of either end the process."""
+    """Let SIGTERM do what Ctrl-C does, and a second one of either end the process.
+
+    A shell script has SIGINT ignored in what it starts in the background, where a job has to end well, too.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _interrupt)
     ear, mouth = socket.socketpair()
     mouth.setblocking(False)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -107,6 +108,14 @@ def test_of_many_commands_that_find_a_dead_lock_one_takes_it(folder, monkeypatch
     assert len(taken) == 1
 
 
+@pytest.fixture
+def _hears_interrupts():
+    """Also where a script runs the tests in the background, with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @contextmanager
 def _taken(folder):
     """Let another command take the lock, again where a renewal wins: the test's server looks, then writes."""
@@ -126,6 +135,7 @@ def _taken(folder):
 
 
 @pytest.mark.faults
+@pytest.mark.usefixtures("_hears_interrupts")
 def test_a_command_that_lost_its_lock_is_interrupted(folder):
     with pytest.raises(KeyboardInterrupt), locked(folder, _silent), _taken(folder):  # noqa: PT011  no message
         time.sleep(30)
@@ -133,6 +143,7 @@ def test_a_command_that_lost_its_lock_is_interrupted(folder):
 
 
 @pytest.mark.faults
+@pytest.mark.usefixtures("_hears_interrupts")
 def test_a_command_that_lost_its_lock_and_goes_on_is_interrupted_again(folder):
     with locked(folder, _silent), _taken(folder):
         for _ in range(2):
