@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pipeline.recipe import TrainingConfig
 from pipeline.training.best import best_epoch
-from pipeline.training.checkpoint import EpochReport
+from pipeline.training.epochs import EpochReport
 from pipeline.training.worker import ALONE, SCORE
 
 from .record import BaselineRecord

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from pipeline.storage import StoragePath
-from pipeline.training.checkpoint import EpochReport, History
+from pipeline.training.epochs import EpochReport, History
 
 from .trainings import BaselineTraining
 

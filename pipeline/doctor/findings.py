@@ -102,7 +102,8 @@ def _carry_out(check: Check) -> Finding:
             check.name,
             "failed",
             f"no answer within {timeout_s:g} s",
-            "see that the address is right and that no firewall swallows what is sent there",
+            "see that the address is right, that no firewall swallows what is sent there, and that neither "
+            "machine is too busy to answer",
         )
     except Exception as error:  # noqa: BLE001 (what nobody foresaw is a finding, too)
         return Finding(check.name, "failed", brief(error), "see what the service's own log says")

@@ -12,7 +12,7 @@ from pipeline.evaluation.table import ProfileTable
 from pipeline.folder import JobFolder
 from pipeline.search.result import SearchResult
 from pipeline.search.verdict import describe_verdict
-from pipeline.training.checkpoint import History
+from pipeline.training.epochs import History
 from pipeline.training.plan import load_data_plan, shape_of
 from pipeline.training.result import TrainingResult
 

@@ -9,7 +9,7 @@ from pipeline.baselines.result import Baselines
 from pipeline.evaluation.analysis import Analysis
 from pipeline.evaluation.pareto import Point, pareto_front
 from pipeline.evaluation.table import ProfileResult, ProfileTable
-from pipeline.training.checkpoint import History
+from pipeline.training.epochs import History
 
 from .baseline_figures import baseline_rows
 from .content import ReportContent

@@ -16,7 +16,7 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from pipeline.training.checkpoint import History
+from pipeline.training.epochs import History
 
 from .record import TrialRecord, history_from_json
 from .score import score_so_far

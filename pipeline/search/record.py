@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from pipeline.storage import StoragePath
-from pipeline.training.checkpoint import EpochReport, History
+from pipeline.training.epochs import EpochReport, History
 
 Outcome = Literal["finished", "stopped", "failed"]
 """`finished` ran all its epochs, `stopped` was ended early as not promising, `failed` broke or diverged."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from pipeline.search_config import ParetoValue
-from pipeline.training.checkpoint import EpochReport, History
+from pipeline.training.epochs import EpochReport, History
 from pipeline.training.worker import SCORE
 
 from .record import Outcome, TrialRecord

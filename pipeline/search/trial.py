@@ -15,8 +15,9 @@ from pipeline.config import Job
 from pipeline.networks.cost import BlockLatencies
 from pipeline.search_config import SearchConfig
 from pipeline.storage import StoragePath
-from pipeline.training.checkpoint import History, ends_epoch, read_stored_history
+from pipeline.training.checkpoint import read_stored_history
 from pipeline.training.divergence import Divergence
+from pipeline.training.epochs import History, ends_epoch
 from pipeline.training.initial_weights import GivenWeights
 from pipeline.training.plan import NOTHING_GIVEN, plan_training
 from pipeline.training.trainer import decisive, fit, read_epochs

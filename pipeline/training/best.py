@@ -7,7 +7,7 @@ from typing import Literal
 
 from pipeline.storage import StoragePath
 
-from .checkpoint import EpochReport, History
+from .epochs import EpochReport, History
 from .manifest import CheckpointError, Manifest, at_hand
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from ray.exceptions import RayActorError
 from ray.train import UserCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from .checkpoint import EpochReport, ends_epoch
+from .epochs import EpochReport, ends_epoch
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Self
 
 from pipeline.storage import StoragePath
 
-from .checkpoint import EpochReport, History
+from .epochs import EpochReport, History
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import distributed
 
-from .checkpoint import Reached, load_checkpoint
+from .checkpoint import load_checkpoint
+from .epochs import Reached
 from .manifest import CheckpointError, named
 from .progress import tell
 from .session import Session

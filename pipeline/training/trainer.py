@@ -28,8 +28,9 @@ from pipeline.recipe import TrainingConfig
 from pipeline.storage import StoragePath
 
 from .best import best_checkpoint
-from .checkpoint import History, ends_epoch, read_stored_history
+from .checkpoint import read_stored_history
 from .divergence import Divergence
+from .epochs import History, ends_epoch
 from .hopeless import HopelessCallback
 from .plan import TrainingPlan
 from .progress import EpochCallback, Progress, open_board, tell, watching

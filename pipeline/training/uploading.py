@@ -19,7 +19,8 @@ from ray import train
 from pipeline.storage import StoragePath
 from pipeline.storage.path import needing_room
 
-from .checkpoint import UPDATES, Reached, TrainingState, save_checkpoint
+from .checkpoint import TrainingState, save_checkpoint
+from .epochs import UPDATES, Reached
 from .session import Session
 
 NAME_PREFIX = "checkpoint_"

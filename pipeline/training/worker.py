@@ -18,9 +18,9 @@ from pipeline.networks import AdaptiveDepthNetwork, DepthProfile
 from pipeline.networks.adaptive import memory_format
 from pipeline.networks.single_depth import Network, SingleDepthNetwork
 
-from .checkpoint import USES_EMA, Reached
 from .determinism import seed_epoch
 from .divergence import Divergence, DivergenceError
+from .epochs import USES_EMA, Reached
 from .reading import Position
 from .resuming import restore
 from .session import Session, open_session

@@ -8,7 +8,7 @@ from pipeline.storage import StoragePath
 from pipeline.training.checkpoint import read_stored_history
 from tests.faults.commands import Command, write_job
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from pipeline.baselines.verdict import describe_todo
 from pipeline.config import parse_job
 from pipeline.evaluation.score import Objective
 from pipeline.storage import StoragePath
-from pipeline.training.checkpoint import EpochReport
+from pipeline.training.epochs import EpochReport
 from pipeline.training.plan import plan_training
 from tests.digits_job import JOB
 

@@ -33,7 +33,7 @@ from pipeline.reporting import TrialLog
 from pipeline.search import driver
 from pipeline.search.trial import TrialSetup, tune_result
 from pipeline.steps import opened
-from pipeline.training.checkpoint import EpochReport
+from pipeline.training.epochs import EpochReport
 
 from .paired import publish
 from .step_memory import memory_bytes

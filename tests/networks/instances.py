@@ -219,3 +219,24 @@ INSTANCES: dict[str, tuple[NetworkDescription, ...]] = {
         instance("gemma4_vit_570m", 48, **TINY_VIT),
     ),
 }
+
+EXEMPLARS = {
+    "ResNet",  # norms on shortcuts stay single
+    "NormFreeNet",  # no norms
+    "ConvNeXt",  # convolutions with LayerNorm
+    "CspNext",  # blocks below a path
+    "EfficientNet",  # norms at boundaries follow their neighbours
+    "GhostNet",  # both
+    "MobileNetV5",  # stages are collected
+    "EfficientViM",  # a function runs a stage
+    "SwinTransformer",  # channels last
+    "Levit",  # a transformer with BatchNorm
+    "VOLO",  # models that are refused
+    "VisionTransformer",  # virtual stages
+    "VisionTransformerRelPos",  # the state, with positions,
+    "Eva",  # rotary embeddings,
+    "Xcit",  # or height and width
+    "TNT",  # two streams
+    "Qwen3VitClassifier",  # a tower within a classifier
+}
+"""Families that stand for all in `make test`, one for each way of being told apart in `families`."""

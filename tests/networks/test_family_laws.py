@@ -13,22 +13,22 @@ from torch.utils.flop_counter import FlopCounterMode
 from pipeline.networks.families import FAMILIES
 from pipeline.recipe import DistillationConfig
 from pipeline.training.step import SelfDistillation
-from tests.networks.instances import INSTANCES
+from tests.networks.instances import EXEMPLARS, INSTANCES
 from tests.networks.training import as_after_some_training
 
 
-def marks(description, number):
+def marks(family, description):
     """Return those that let one process try a network's laws, and leave most networks to `-m slow`."""
-    return [pytest.mark.xdist_group(description.backbone), *([pytest.mark.slow] if number else [])]
+    is_exemplary = family in EXEMPLARS and description is INSTANCES[family][0]
+    return [pytest.mark.xdist_group(description.backbone), *([] if is_exemplary else [pytest.mark.slow])]
 
 
 @pytest.fixture(
     scope="module",
-    # The first of each family stands for it; the others take as long again.
     params=[
-        pytest.param(description, marks=marks(description, number))
-        for descriptions in INSTANCES.values()
-        for number, description in enumerate(descriptions)
+        pytest.param(description, marks=marks(family, description))
+        for family, descriptions in INSTANCES.items()
+        for description in descriptions
     ],
     ids=lambda description: description.backbone,
 )

@@ -10,7 +10,7 @@ from pipeline.evaluation.calibration import calibrate
 from pipeline.networks import NetworkDescription
 from pipeline.networks.norms import NORMS
 from pipeline.networks.statistics import keeps_statistics
-from tests.networks.instances import INSTANCES
+from tests.networks.instances import EXEMPLARS, INSTANCES
 from tests.networks.training import as_after_some_training
 
 CPU = torch.device("cpu")
@@ -48,7 +48,10 @@ def statistics(module):
 
 @pytest.mark.parametrize(
     "description",
-    [descriptions[0] for descriptions in INSTANCES.values()],
+    [
+        pytest.param(first, marks=[] if family in EXEMPLARS else [pytest.mark.slow])
+        for family, (first, *_) in INSTANCES.items()
+    ],
     ids=lambda description: description.backbone,
 )
 @torch.no_grad()

@@ -12,7 +12,7 @@ from pipeline.folder import JobFolder
 from pipeline.measuring import Candidate, analyse
 from pipeline.report.provenance import Provenance
 from pipeline.search.result import SearchResult, TrialResult
-from pipeline.training.checkpoint import EpochReport
+from pipeline.training.epochs import EpochReport
 from pipeline.training.plan import plan_training
 from pipeline.training.result import TrainingResult
 from pipeline.training.session import build_validation_loader

@@ -8,7 +8,7 @@ from ray.tune.experiment import Trial
 from pipeline.search.halving import Halving, HalvingScheduler, rungs_of
 from pipeline.search.record import TrialRecord
 from pipeline.search.trial import tune_result
-from pipeline.training.checkpoint import EpochReport
+from pipeline.training.epochs import EpochReport
 
 EPOCHS, TRIALS = 6, 16
 

@@ -8,7 +8,7 @@ from pipeline.search.record import TrialRecord
 from pipeline.search.schedulers import make_scheduler
 from pipeline.search.trial import tune_result
 from pipeline.search_config import SearchConfig
-from pipeline.training.checkpoint import EpochReport
+from pipeline.training.epochs import EpochReport
 
 EPOCHS = 8
 CURVES = [

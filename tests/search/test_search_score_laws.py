@@ -11,7 +11,7 @@ from pipeline.search.result import SearchResult, TrialResult
 from pipeline.search.score import outcome_of, score_so_far
 from pipeline.search.trial import cause_of, tune_result
 from pipeline.storage import StoragePath
-from pipeline.training.checkpoint import EpochReport
+from pipeline.training.epochs import EpochReport
 
 
 def history(*epochs):

@@ -13,7 +13,7 @@ from pipeline.search.record import TrialRecord
 from pipeline.search.searchers import StudySearcher
 from pipeline.search.study import DROPPED, Designs, Study
 from pipeline.search_config import SearchConfig
-from pipeline.training.checkpoint import EpochReport
+from pipeline.training.epochs import EpochReport
 
 SAMPLERS = ["tpe", "gp", "nsga2", "random"]
 PARETO = ["full_accuracy", "base_cost"]

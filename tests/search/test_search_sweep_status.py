@@ -13,7 +13,7 @@ from pipeline.search.sweep import SweepBoard, expected_length
 from pipeline.search.trial import TrialSetup, tune_result
 from pipeline.search.watcher import TrialWatcher
 from pipeline.storage import StoragePath
-from pipeline.training.checkpoint import EpochReport
+from pipeline.training.epochs import EpochReport
 from tests.digits_job import JOB
 
 NOW_S = 1_000_000_000.0

@@ -11,7 +11,8 @@ from pipeline.search.observer import GuardedObserver
 from pipeline.search.trial import TrialSetup, run_name, tune_result
 from pipeline.search.watcher import TrialWatcher
 from pipeline.storage import StoragePath
-from pipeline.training.checkpoint import EpochReport, Reached, TrainingState, save_checkpoint
+from pipeline.training.checkpoint import TrainingState, save_checkpoint
+from pipeline.training.epochs import EpochReport, Reached
 from pipeline.training.initial_weights import GivenWeights
 from pipeline.training.plan import plan_training
 from pipeline.training.session import build_network

@@ -10,15 +10,9 @@ import torch
 from torch.nn import functional
 
 from pipeline.evaluation.accuracy import Accuracy
-from pipeline.training.checkpoint import (
-    EpochReport,
-    Reached,
-    TrainingState,
-    load_checkpoint,
-    load_weights,
-    save_checkpoint,
-)
+from pipeline.training.checkpoint import TrainingState, load_checkpoint, load_weights, save_checkpoint
 from pipeline.training.divergence import DivergenceError
+from pipeline.training.epochs import EpochReport, Reached
 from pipeline.training.health import HealthWatch
 from pipeline.training.manifest import CheckpointError
 from pipeline.training.optimisation import build_optimizer

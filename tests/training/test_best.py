@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.storage import StoragePath
 from pipeline.training.best import best_checkpoint, best_epoch
-from pipeline.training.checkpoint import EpochReport
+from pipeline.training.epochs import EpochReport
 from pipeline.training.manifest import CheckpointError, FileRecord, Manifest
 
 

@@ -11,14 +11,13 @@ from timm.optim import create_optimizer_v2
 from pipeline.networks import AdaptiveDepthNetwork
 from pipeline.networks.adaptive import memory_format
 from pipeline.training.checkpoint import (
-    EpochReport,
-    Reached,
     TrainingState,
     load_checkpoint,
     load_weights,
     read_history,
     save_checkpoint,
 )
+from pipeline.training.epochs import EpochReport, Reached
 from pipeline.training.manifest import CheckpointError
 from pipeline.training.plain_state import pack, unpack
 
