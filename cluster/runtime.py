@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 import ray
 
+from pipeline.environment import variables
+
 from .growth import GROWS_TO, promised_nodes
 
 P = ParamSpec("P")
@@ -150,7 +152,7 @@ def _connect() -> None:
     # Ray listens on every interface, so whoever connects has to know a token; Ray asks for it by default.
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     port = _free_port()
-    with _environment({"RAY_GCS_SERVER_PORT": str(port)}):
+    with variables({"RAY_GCS_SERVER_PORT": str(port)}):
         ray.init(
             # The dashboard carries the State API, without which a stopped trial never gives its CPUs back.
             # Workers are told the address, or they could not tell this instance from another on the same
@@ -168,20 +170,6 @@ def _free_port() -> int:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
     return port
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def run_remotely(

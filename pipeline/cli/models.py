@@ -26,6 +26,16 @@ TrackingOption = Annotated[
     str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow server; default: the embedded store")
 ]
 StorageOption = Annotated[Path, typer.Option(help="Folder of the embedded store")]
+ProfileOption = Annotated[str | None, typer.Option(help="full (the default), base, or letters such as TTFF")]
+MaxLatencyOption = Annotated[
+    float | None, typer.Option(help="The best depth whose calls take at most so long")
+]
+MaxMacsOption = Annotated[
+    float | None, typer.Option(help="The best depth with at most so many multiply-adds")
+]
+MinAccuracyOption = Annotated[
+    float | None, typer.Option(help="The cheapest depth with this top-1 on the validation images")
+]
 
 
 @app.command(rich_help_panel=PANEL)
@@ -86,18 +96,10 @@ def profiles(
 def predict(
     model_uri: ModelArgument,
     images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="PNG or JPEG files")],
-    profile: Annotated[
-        str | None, typer.Option(help="full (the default), base, or letters such as TTFF")
-    ] = None,
-    max_latency_ms: Annotated[
-        float | None, typer.Option(help="The best depth whose calls take at most so long")
-    ] = None,
-    max_macs: Annotated[
-        float | None, typer.Option(help="The best depth with at most so many multiply-adds")
-    ] = None,
-    min_accuracy: Annotated[
-        float | None, typer.Option(help="The cheapest depth with this top-1 on the validation images")
-    ] = None,
+    profile: ProfileOption = None,
+    max_latency_ms: MaxLatencyOption = None,
+    max_macs: MaxMacsOption = None,
+    min_accuracy: MinAccuracyOption = None,
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Measure first how long such a call takes on this machine")
     ] = False,

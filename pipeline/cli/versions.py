@@ -11,7 +11,17 @@ from pipeline.errors import JobError, RequestError
 from pipeline.terminal import print_profiles, print_table
 
 from .app import app, exit_codes
-from .models import PANEL, ModelArgument, StorageOption, TrackingOption, connection
+from .models import (
+    PANEL,
+    MaxLatencyOption,
+    MaxMacsOption,
+    MinAccuracyOption,
+    ModelArgument,
+    ProfileOption,
+    StorageOption,
+    TrackingOption,
+    connection,
+)
 from .output import JsonOption, speaking
 
 DeviceOption = Annotated[str, typer.Option(help="cpu, or cuda where there is a GPU")]
@@ -38,18 +48,10 @@ def pull(
             "pt2 (torch.export) and onnx hold a program",
         ),
     ] = Format.SAFETENSORS,
-    profile: Annotated[
-        str | None, typer.Option(help="full (the default), base, or letters such as TTFF")
-    ] = None,
-    max_latency_ms: Annotated[
-        float | None, typer.Option(help="The best depth whose calls take at most so long")
-    ] = None,
-    max_macs: Annotated[
-        float | None, typer.Option(help="The best depth with at most so many multiply-adds")
-    ] = None,
-    min_accuracy: Annotated[
-        float | None, typer.Option(help="The cheapest depth with this top-1 on the validation images")
-    ] = None,
+    profile: ProfileOption = None,
+    max_latency_ms: MaxLatencyOption = None,
+    max_macs: MaxMacsOption = None,
+    min_accuracy: MinAccuracyOption = None,
     all_profiles: Annotated[
         bool, typer.Option("--all", help="All depths in one file, with the profile as an input")
     ] = False,

@@ -9,7 +9,7 @@ import os
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -22,6 +22,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.config import Job, S3Config
+from pipeline.environment import variables
 from pipeline.errors import RequestError
 from pipeline.storage import StoragePath
 
@@ -147,7 +148,7 @@ def hasty(timeout_s: float) -> Iterator[None]:
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": str(max(1, int(timeout_s))),
     }
-    with _environment(limits):
+    with variables(limits):
         yield
 
 
@@ -158,7 +159,7 @@ def current_store(client: MlflowClient) -> Iterator[None]:
     Needed where MLflow looks up a logged model without being told in which store. Not for several threads.
     """
     previous = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
-    with _environment({"MLFLOW_TRACKING_URI": client.tracking_uri}):
+    with variables({"MLFLOW_TRACKING_URI": client.tracking_uri}):
         mlflow.set_tracking_uri(client.tracking_uri)
         try:
             yield
@@ -258,20 +259,6 @@ def _refusals(uri: str) -> Iterator[None]:
     else:
         return
     raise refusal(uri, message)
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def _quieten() -> None:

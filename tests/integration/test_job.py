@@ -18,23 +18,13 @@ from pipeline.registry.store import current_store
 from pipeline.storage import StoragePath
 from pipeline.training.plan import plan_training
 from pipeline.training.session import build_validation_loader
+from tests import digits_job
 
 pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.slow]  # tests/test_chaos.py kills in every run
 
 JOB = {
+    **digits_job.JOB,
     "name": "killed",
-    "data": {
-        "train": "builtin:digits",
-        "validation_fraction": 0.2,
-        "image_size": 8,
-        "crop": "none",
-        "flip_probability": 0.0,
-    },
-    "backbone": {
-        "name": "resnet18",
-        "small_images": True,
-        "kwargs": {"layers": [3, 3, 1, 1], "channels": [8, 8, 8, 8]},
-    },
     "training": {"epochs": 6, "batch_size": 64, "workers": 2, "weight_decay": 5.0e-4},
     "search": {"space": "resnet", "trials": 3, "epochs": 2},
     "registry": {"model": "killed"},
