@@ -22,7 +22,7 @@ def gain_figure(baselines: Baselines) -> Figure:
     colour = alt.Color("kind:N", scale=alt.Scale(domain=list(_KINDS), range=list(_KINDS.values())))
     base = alt.Chart(alt.InlineData(values=rows))
     means = base.mark_tick(thickness=3, size=ROW_HEIGHT - 4).encode(
-        x=alt.X("mean(top-1):Q"), y=y, color=colour
+        x=alt.X("mean(top-1):Q", title="top-1"), y=y, color=colour
     )
     points = base.mark_point(filled=True, opacity=0.8, size=60).encode(
         x=x, y=y, color=colour, tooltip=[f"{name}:N" for name in rows[0]]
