@@ -33,9 +33,10 @@ PROBE_S, MIN_PROBE_STEPS, MAX_PROBE_STEPS = 5.0, 2, 20
 """Of the probe; chosen: one that takes longer is not asked for twice."""
 
 MAX_PROBE_IMAGES, MAX_PROBE_STEP_MACS = 32, 1e11
-"""Of one step; chosen: a core multiplies that in some four seconds."""
+"""Of one step; chosen: a core multiplies that in two to four seconds."""
 
 PREFIXES = ((1e18, "exa"), (1e15, "peta"), (1e12, "tera"), (1e9, "giga"))
+"""Of multiply-adds; the last one also for less."""
 
 
 @dataclass(frozen=True)

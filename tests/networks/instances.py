@@ -227,16 +227,19 @@ EXEMPLARS = {
     "CspNext",  # blocks below a path
     "EfficientNet",  # norms at boundaries follow their neighbours
     "GhostNet",  # both
-    "MobileNetV5",  # stages are collected
-    "EfficientViM",  # a function runs a stage
+    "MobileNetV5",  # what stages hand on is collected
+    "EfficientViM",  # stages hand on summaries
     "SwinTransformer",  # channels last
     "Levit",  # a transformer with BatchNorm
-    "VOLO",  # models that are refused
+    "VOLO",  # a position is added between stages
     "VisionTransformer",  # virtual stages
-    "VisionTransformerRelPos",  # the state, with positions,
-    "Eva",  # rotary embeddings,
-    "Xcit",  # or height and width
-    "TNT",  # two streams
+    "VisionTransformerRelPos",  # blocks take a bias by position
+    "Beit",  # so do these, in another way
+    "Eva",  # blocks take rotary embeddings
+    "Xcit",  # blocks take height and width
+    "TNT",  # the state has two streams
     "Qwen3VitClassifier",  # a tower within a classifier
+    "Gemma4VitClassifier",  # likewise, with arguments of its own
 }
-"""Families that stand for all in `make test`, one for each way of being told apart in `families`."""
+"""Families that stand for all in `make test`; chosen, one for each function that runs blocks in `families`
+among them. The others are tried by `-m slow`."""
