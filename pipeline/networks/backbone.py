@@ -63,6 +63,12 @@ def use_small_image_stem(backbone: nn.Module, name: str) -> None:
     backbone.maxpool = nn.Identity()
 
 
+def classifiers(backbone: nn.Module) -> tuple[nn.Module, ...]:
+    """Return the layers of a timm model that predict the classes; a distilled transformer has two."""
+    found = backbone.get_classifier()  # type: ignore[operator]
+    return tuple(found) if isinstance(found, tuple | list) else (found,)
+
+
 def input_shape(backbone: nn.Module, description: "NetworkDescription") -> tuple[int, int, int]:
     """Return (channels, height, width) of one image.
 

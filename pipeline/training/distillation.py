@@ -55,8 +55,7 @@ def feature_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor
         Sum over the stages of KL(teacher || student) of softmax over channels; shape (B,).
     """
     losses = [
-        distillation_loss(one.float(), other.float(), temperature=1.0)
-        for one, other in zip(student, teacher, strict=True)
+        distillation_loss(one, other, temperature=1.0) for one, other in zip(student, teacher, strict=True)
     ]
     return torch.stack(losses).sum(dim=0)
 

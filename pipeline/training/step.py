@@ -22,7 +22,7 @@ Criterion = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class PooledTrace:
-    """Logits of one depth in float32, shape (B, C), and its stages' pooled outputs, shape (B, channels)."""
+    """Logits of one depth, at least float32, shape (B, C), and its stages' pooled outputs, (B, channels)."""
 
     logits: Tensor
     stages: tuple[Tensor, ...]
@@ -80,10 +80,6 @@ class SelfDistillation(nn.Module):
         alpha = self.rule.alpha
         return (alpha, 1 - alpha) if self.rule.reduction == "mean" else (1.0, (1 - alpha) / alpha)
 
-    def compile_passes(self) -> None:
-        """Compile the pass of each depth on its own, for `backward_in_turns`."""
-        self._trace = torch.compile(self._trace)  # type: ignore[method-assign]
-
     def backward_in_turns(
         self,
         images: Tensor,
@@ -118,12 +114,13 @@ class SelfDistillation(nn.Module):
     def _trace(self, images: Tensor, profiles: Sequence[DepthProfile]) -> dict[DepthProfile, PooledTrace]:
         if self.rule.features == 0:
             logits = self.network.forward_profiles(images, profiles)
-            return {profile: PooledTrace(logits[profile].float(), ()) for profile in profiles}
+            return {profile: PooledTrace(at_least_float32(logits[profile]), ()) for profile in profiles}
         traces = self.network.trace_profiles(images, profiles)
         return {profile: self._pooled(traces[profile]) for profile in profiles}
 
     def _pooled(self, trace: Trace) -> PooledTrace:
-        return PooledTrace(trace.logits.float(), tuple(map(self.network.pool_state, trace.stages)))
+        pooled = tuple(at_least_float32(self.network.pool_state(state)) for state in trace.stages)
+        return PooledTrace(at_least_float32(trace.logits), pooled)
 
     def _super_loss(self, trace: PooledTrace, images: Tensor, targets: Tensor) -> Tensor:
         loss = self.criterion(trace.logits, targets).mean()
@@ -149,6 +146,11 @@ class SelfDistillation(nn.Module):
         if rule.features > 0:
             losses_B = losses_B + rule.features * feature_loss(student.stages, teacher.stages)
         return losses_B.mean()
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Return values of half precision as float32, others as they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _detached(trace: PooledTrace) -> PooledTrace:
