@@ -188,16 +188,6 @@ class Job(Section):
     s3: S3Config = Field(S3Config(), description="how s3:// locations are reached")
     limits: LimitsConfig = Field(LimitsConfig(), description="what the job may take of a shared cluster")
 
-    @field_validator("distillation")
-    @classmethod
-    def _stochastic_depth_has_an_effect(
-        cls, value: DistillationConfig, info: ValidationInfo
-    ) -> DistillationConfig:
-        backbone: BackboneConfig | None = info.data.get("backbone")
-        rate = backbone.kwargs.get("drop_path_rate") if backbone else None
-        value.refuse_without_effect({"stochastic_depth": rate != 0}, f"with drop_path_rate: {rate}")
-        return value
-
     @field_validator("limits")
     @classmethod
     def _limits_let_it_train(cls, value: LimitsConfig, info: ValidationInfo) -> LimitsConfig:

@@ -28,7 +28,7 @@ from .rewire import insert, rewire
 from .skips import Letters, Skip, assign_letters, plan_skips
 from .stages import StageLayout, find_stages, require_family
 from .statistics import keeps_statistics, locate_statistics, separate_statistics
-from .wiring import Form, Wiring
+from .wiring import Form, Wiring, drops_paths
 
 if TYPE_CHECKING:
     from .single_depth import Network
@@ -385,6 +385,11 @@ class AdaptiveDepthNetwork(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Keep no activations inside stages while training and compute them again in the backward pass."""
         self.recomputes_activations = enable
+
+    @property
+    def drops_paths(self) -> bool:
+        """Whether stochastic depth acts anywhere when the network trains."""
+        return any(map(drops_paths, self.backbone.modules()))
 
     def set_student_drop_path(self, enable: bool = True) -> None:
         """Say whether stochastic depth acts behind the first skipped stage of a path, as it does before it.

@@ -137,7 +137,8 @@ class Wiring:
     def _without_drop_path(self, segment: int, form: Form) -> Form:
         """Return a form that drops no residual branch: the same one where it has none to drop."""
         others = [] if self._is_stage(segment) else list(itertools.chain(*self._modules_of_stages))
-        return tuple(rewire(module, _identities(module, outside=others), self._copies) for module in form)
+        modules = tuple(rewire(one, _identities(one, outside=others), self._copies) for one in form)
+        return form if modules == form else modules
 
     def _is_stage(self, segment: int) -> bool:
         return 0 < segment <= len(self._modules_of_stages)
@@ -175,13 +176,17 @@ class Wiring:
         }
 
 
+def drops_paths(module: nn.Module) -> bool:
+    """Return whether a module is timm's layer of stochastic depth, with a probability above 0."""
+    return isinstance(module, DropPath) and module.drop_prob > 0
+
+
 def _identities(module: nn.Module, *, outside: Sequence[str]) -> Replacements:
     """Return what replaces the layers of stochastic depth that act, but for those in modules left alone."""
     return {
         path: nn.Identity()
         for path, layer in module.named_modules(remove_duplicate=False)
-        if isinstance(layer, DropPath) and layer.drop_prob > 0
-        if not any(is_within(path, other) for other in outside)
+        if drops_paths(layer) and not any(is_within(path, other) for other in outside)
     }
 
 
