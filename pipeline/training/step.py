@@ -13,7 +13,7 @@ from pipeline.networks import AdaptiveDepthNetwork, DepthProfile
 from pipeline.networks.adaptive import Trace
 from pipeline.recipe import DistillationConfig
 
-from .distillation import distillation_loss, feature_loss, unlearnt_share
+from .distillation import at_least_float32, distillation_loss, feature_loss, unlearnt_share
 from .teacher import Teacher
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -119,8 +119,7 @@ class SelfDistillation(nn.Module):
         return {profile: self._pooled(traces[profile]) for profile in profiles}
 
     def _pooled(self, trace: Trace) -> PooledTrace:
-        pooled = tuple(at_least_float32(self.network.pool_state(state)) for state in trace.stages)
-        return PooledTrace(at_least_float32(trace.logits), pooled)
+        return PooledTrace(at_least_float32(trace.logits), tuple(map(self.network.pool_state, trace.stages)))
 
     def _super_loss(self, trace: PooledTrace, images: Tensor, targets: Tensor) -> Tensor:
         loss = self.criterion(trace.logits, targets).mean()
@@ -144,13 +143,13 @@ class SelfDistillation(nn.Module):
             share_B = unlearnt_share(teacher.logits, targets)
             losses_B = share_B * self.criterion(student.logits, targets) + (1 - share_B) * losses_B
         if rule.features > 0:
-            losses_B = losses_B + rule.features * feature_loss(student.stages, teacher.stages)
+            first = 1 if rule.feature_stages == "all_but_first" else 0
+            losses_B = losses_B + rule.features * feature_loss(
+                student.stages[first:],
+                teacher.stages[first:],
+                temperature=rule.feature_temperature or rule.temperature,
+            )
         return losses_B.mean()
-
-
-def at_least_float32(values: Tensor) -> Tensor:
-    """Return values of half precision as float32, others as they are."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _detached(trace: PooledTrace) -> PooledTrace:

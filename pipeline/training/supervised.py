@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from pipeline.networks import DepthProfile
 from pipeline.networks.single_depth import SingleDepthNetwork
 
-from .step import Criterion, at_least_float32
+from .distillation import at_least_float32
+from .step import Criterion
 
 
 class SupervisedStep(nn.Module):
