@@ -72,6 +72,7 @@ def design_problems(job: Job, *, stand_ins: Collection[str] = ()) -> list[str]:
     network, problems = (None, []) if "backbone.name" in stand_ins else _try_network(job)
     if network is not None:
         problems += _layer_problems(job, network) + _floor_problems(job, network)
+        problems += _distillation_problems(job, network)
     problems += mixing_problems(job)
     if job.search is not None and network is not None and "search.space" not in stand_ins:
         problems += [f"search: {problem}" for problem in search_problems(job, job.search, network)]
@@ -164,6 +165,23 @@ def _floor_problems(job: Job, network: AdaptiveDepthNetwork) -> list[str]:
             network.parse_profile(profile)
         except ValueError as error:
             problems.append(f"registry.gate.floors: {error}")
+    return problems
+
+
+def _distillation_problems(job: Job, network: AdaptiveDepthNetwork) -> list[str]:
+    """Return which settings of the distillation the network gives nothing to act on."""
+    problems, rule, num_stages = [], job.distillation, len(network.layouts)
+    if rule.is_changed("stochastic_depth") and not network.drops_paths:
+        problems.append(
+            "distillation.stochastic_depth has no effect where no block is dropped, got "
+            f"{rule.stochastic_depth} for {network.name}, whose drop_path_rate is 0; leave it out, or write "
+            "such as backbone.kwargs: {drop_path_rate: 0.1}"
+        )
+    if rule.feature_stages == "all_but_first" and num_stages == 1:
+        problems.append(
+            f"distillation.feature_stages: all_but_first needs several stages, got {network.name} with one; "
+            "write all"
+        )
     return problems
 
 

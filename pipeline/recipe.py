@@ -16,6 +16,8 @@ POLICIES = rf"(rand|augmix|3a|original|originalr|v0|v0r)(-\w[\w.]*)*$|{TRIVIAL}$
 
 Students = Literal["base", "base_and_sampled", "sampled"]
 StudentLabels = Literal["none", "fading", "only"]
+FeatureStages = Literal["all", "all_but_first"]
+StochasticDepth = Literal["all", "super_net"]
 
 
 class TrainingConfig(Section):
@@ -212,7 +214,13 @@ class DistillationConfig(Section):
         None, description="compare only the super-net's highest classes (the authors: 500 of ImageNet's)"
     )
     features: NotNegative = Field(
-        0.0, description="weight of comparing every stage's pooled output as well; the paper: 1"
+        0.0, description="weight of comparing stages' pooled outputs as well; the paper: 1"
+    )
+    feature_temperature: Positive | None = Field(
+        None, description="divides the pooled outputs that are compared; without it temperature does"
+    )
+    feature_stages: FeatureStages = Field(
+        "all", description="whose outputs are compared; the authors leave a ResNet's first stage out"
     )
     students: Students = Field(
         "base_and_sampled",
@@ -225,7 +233,11 @@ class DistillationConfig(Section):
         "fading",
         description="labels for students: none, fading as the super-net learns, only (no distillation)",
     )
-
+    stochastic_depth: StochasticDepth = Field(
+        "all",
+        description="where drop_path_rate drops blocks: in all depths, or in the super-net alone (the "
+        "authors); a student then runs all blocks that it has from its first skipped stage on",
+    )
     teacher: TeacherConfig | None = Field(
         None, description="a trained network that teaches the whole network"
     )
@@ -239,6 +251,11 @@ class DistillationConfig(Section):
         )
         self.refuse_without_effect(
             {"sampled_share": self.students == "base_and_sampled"}, "without students: base_and_sampled"
+        )
+        compares_features = self.features > 0
+        self.refuse_without_effect(
+            {"feature_temperature": compares_features, "feature_stages": compares_features},
+            "with features: 0",
         )
         return self
 

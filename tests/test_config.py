@@ -114,6 +114,14 @@ def test_every_preset_is_a_valid_job(name):
             "sampled_share has no effect without students: base_and_sampled",
         ),
         (
+            {"distillation": {"feature_temperature": 4.0}},
+            "feature_temperature has no effect with features: 0",
+        ),
+        (
+            {"distillation": {"feature_stages": "all_but_first"}},
+            "feature_stages has no effect with features: 0",
+        ),
+        (
             {"augmentation": {"mixup": 0.2, "cutmix_probability": 0.3}},
             "cutmix_probability has no effect without both mixup and cutmix",
         ),

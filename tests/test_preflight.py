@@ -80,6 +80,17 @@ def test_a_sound_job_has_no_problem_and_leaves_no_trace(tmp_path):
             },
             "whose layers timm orders, got poolformer_s12 (MetaFormer)",
         ),
+        (
+            {"distillation": {"stochastic_depth": "super_net"}},
+            "stochastic_depth has no effect where no block is dropped, got super_net for resnet18",
+        ),
+        (
+            {
+                "backbone": {"name": "test_vit", "stages": 1},
+                "distillation": {"features": 1.0, "feature_stages": "all_but_first"},
+            },
+            "feature_stages: all_but_first needs several stages, got test_vit with one; write all",
+        ),
         ({"search": {"space": "no-such-space", "epochs": 1}}, "no-such-space"),
         (
             {"search": {"space": "recipe_only", "epochs": 1, "warmup": "one_shot"}},

@@ -28,7 +28,7 @@ from .rewire import insert, rewire
 from .skips import Letters, Skip, assign_letters, plan_skips
 from .stages import StageLayout, find_stages, require_family
 from .statistics import keeps_statistics, locate_statistics, separate_statistics
-from .wiring import Form, Wiring
+from .wiring import Form, Wiring, drops_paths
 
 if TYPE_CHECKING:
     from .single_depth import Network
@@ -110,6 +110,7 @@ class AdaptiveDepthNetwork(nn.Module):
         self.split = resolve_split(split, [layout.size for layout in self.layouts], network=self.name)
         self.description = replace(description, split=self.split, image_size=self.input_shape[-1])
         self.recomputes_activations = False
+        self.students_drop_paths = True
         self._letters: Letters = assign_letters(
             self.layouts, self.split, follows_neighbours=self.family.doubles_boundaries
         )
@@ -385,6 +386,19 @@ class AdaptiveDepthNetwork(nn.Module):
         """Keep no activations inside stages while training and compute them again in the backward pass."""
         self.recomputes_activations = enable
 
+    @property
+    def drops_paths(self) -> bool:
+        """Whether stochastic depth acts anywhere when the network trains."""
+        return any(map(drops_paths, self.backbone.modules()))
+
+    def set_student_drop_path(self, enable: bool = True) -> None:
+        """Say whether stochastic depth acts behind the first skipped stage of a path, as it does before it.
+
+        It is a matter of training alone: static sub-networks keep timm's modules.
+        """
+        self.students_drop_paths = enable
+        self._wired = None
+
     def no_weight_decay(self) -> set[str]:
         """Return the parameters, besides norms and biases, that timm's optimisers must not decay."""
         own = getattr(self.backbone, "no_weight_decay", set)
@@ -426,6 +440,7 @@ class AdaptiveDepthNetwork(nn.Module):
                 letters=self._letters,
                 skips=self._skips,
                 segments=self._statistics_segments,
+                students_drop_paths=self.students_drop_paths,
             )
         return self._wired
 

@@ -56,6 +56,7 @@ class OneShotNetwork(AdaptiveDepthNetwork):
             )
             # Those of blocks that this split leaves out when a stage is skipped are not used.
             view.skip_norms = self.skip_norms
+            view.set_student_drop_path(self.students_drop_paths)
             self._views[points] = view.train(self.training)
         return self._views[points]
 
@@ -71,6 +72,12 @@ class OneShotNetwork(AdaptiveDepthNetwork):
         for view in self._views.values():
             view.train(mode)
         return self
+
+    def set_student_drop_path(self, enable: bool = True) -> None:
+        """Say it for every split."""
+        super().set_student_drop_path(enable)
+        for view in self._views.values():
+            view.set_student_drop_path(enable)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the views out of copies and pickles, as their wiring."""

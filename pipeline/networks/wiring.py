@@ -4,11 +4,14 @@ Derived from the registered modules, so it is never stored: a copied or unpickle
 and one whose modules were exchanged (as by a conversion to synchronised norms) notices that.
 """
 
+import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from timm.layers import DropPath
 from torch import nn
 
+from .profiles import SKIPPED
 from .rewire import Copies, is_within, rewire
 from .skips import Letters, Skip
 from .stages import StageLayout
@@ -34,6 +37,7 @@ class Wiring:
         letters: Which letter each segment follows.
         skips: What every letter changes.
         segments: Which segment runs each norm that has buffers in `path_statistics`.
+        students_drop_paths: Whether stochastic depth acts behind the first skipped stage of a path as well.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class Wiring:
         letters: Letters,
         skips: Sequence[Skip],
         segments: Mapping[str, int],
+        students_drop_paths: bool,
     ) -> None:
         self._backbone = backbone
         self._skip_norms = skip_norms
@@ -57,6 +62,7 @@ class Wiring:
         self._forms: dict[tuple[int, str], Form] = {}
         self._holders = _holders(path_statistics)
         self._segments = segments
+        self._students_drop_paths = students_drop_paths
         for segment in range(len(letters.segments)):
             self._wire_all(segment, letters.paths(segment))
         roots = [original for original, _ in self._copies] + list(skip_norms.modules())
@@ -87,6 +93,7 @@ class Wiring:
     def _wire_all(self, segment: int, paths: Sequence[str]) -> None:
         """Make the forms of a segment: a path without buffers of its own has the one of its letter."""
         shared: dict[bool, tuple[Replacements, Form]] = {}
+        of_students: dict[Form, Form] = {}
         for path in paths:
             is_skipped = self._letters.skips(segment, path)
             holders = self._holders[path].items()
@@ -97,7 +104,12 @@ class Wiring:
                 wired = shared[is_skipped]
             else:
                 wired = shared[is_skipped] = self._wire(segment, {}, is_skipped=is_skipped)
-            self._replacements[segment, path], self._forms[segment, path] = wired
+            self._replacements[segment, path], form = wired
+            if SKIPPED in path and not self._students_drop_paths:
+                if form not in of_students:
+                    of_students[form] = self._without_drop_path(segment, form)
+                form = of_students[form]
+            self._forms[segment, path] = form
 
     def _wire(
         self, segment: int, holders: Mapping[str, nn.Module], *, is_skipped: bool
@@ -115,13 +127,21 @@ class Wiring:
             form = with_buffers(norm, holder)
             changes[path] = form
             self._copies.append((norm, form))
-        is_stage = 0 < segment <= len(self._modules_of_stages)
-        if not is_stage:
+        if not self._is_stage(segment):
             return changes, (rewire(self._backbone, changes, self._copies),)
         stage = self._modules_of_stages[segment - 1]
         replacements = self._replace_modules(stage, changes)
         forms = [replacements.get(path, self._backbone.get_submodule(path)) for path in stage]
         return replacements, tuple(form for form in forms if form is not None)
+
+    def _without_drop_path(self, segment: int, form: Form) -> Form:
+        """Return a form that drops no residual branch: the same one where it has none to drop."""
+        others = [] if self._is_stage(segment) else list(itertools.chain(*self._modules_of_stages))
+        modules = tuple(rewire(one, _identities(one, outside=others), self._copies) for one in form)
+        return form if modules == form else modules
+
+    def _is_stage(self, segment: int) -> bool:
+        return 0 < segment <= len(self._modules_of_stages)
 
     def _skipped_changes(self, segment: int) -> Replacements:
         """Return the norms that a segment's letter T exchanges in it, and the blocks that it removes."""
@@ -133,7 +153,7 @@ class Wiring:
             **{norm: self._skip_norms.get_submodule(norm) for norm in skip.norms},
             **dict.fromkeys(skip.blocks),
         }
-        is_stage = 0 < segment <= len(self._modules_of_stages)
+        is_stage = self._is_stage(segment)
         stages = self._modules_of_stages[segment - 1 : segment] if is_stage else self._modules_of_stages
         return {
             path: change
@@ -154,6 +174,20 @@ class Wiring:
             for module, wanted in inner.items()
             if wanted
         }
+
+
+def drops_paths(module: nn.Module) -> bool:
+    """Return whether a module is timm's layer of stochastic depth, with a probability above 0."""
+    return isinstance(module, DropPath) and module.drop_prob > 0
+
+
+def _identities(module: nn.Module, *, outside: Sequence[str]) -> Replacements:
+    """Return what replaces the layers of stochastic depth that act, but for those in modules left alone."""
+    return {
+        path: nn.Identity()
+        for path, layer in module.named_modules(remove_duplicate=False)
+        if drops_paths(layer) and not any(is_within(path, other) for other in outside)
+    }
 
 
 def _holders(path_statistics: nn.Module) -> dict[str, dict[str, nn.Module]]:

@@ -44,21 +44,31 @@ def distillation_loss(
     return divergence_BC.sum(dim=1) * temperature**2
 
 
-def feature_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+def feature_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], *, temperature: float) -> Tensor:
     """Return how far a student's stages are from the super-net's, image by image.
 
     Args:
-        student: Pooled output of every stage, shape (B, channels of the stage) each.
+        student: Pooled output of each stage that is compared, shape (B, channels of the stage) each.
         teacher: The same of the super-net; detached here.
+        temperature: Divides both before softmax; above 0.
 
     Returns:
-        Sum over the stages of KL(teacher || student) of softmax over channels; shape (B,).
+        Sum over the stages of KL(teacher || student) of softmax over channels, times temperature squared;
+        shape (B,).
+
+    Raises:
+        ValueError: If temperature is not above 0.
     """
     losses = [
-        distillation_loss(one.float(), other.float(), temperature=1.0)
+        distillation_loss(_as_precise(one), _as_precise(other), temperature=temperature)
         for one, other in zip(student, teacher, strict=True)
     ]
     return torch.stack(losses).sum(dim=0)
+
+
+def _as_precise(tensor: Tensor) -> Tensor:
+    """Return a tensor in float32 where its type is less precise."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def unlearnt_share(teacher_BC: Tensor, targets: Tensor) -> Tensor:

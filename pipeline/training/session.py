@@ -182,6 +182,7 @@ def build_step(plan: TrainingPlan, network: Network, *, device: torch.device) ->
     criterion = build_criterion(recipe, is_smoothed=plan.augmentation.mixes)
     if isinstance(network, SingleDepthNetwork):
         return SupervisedStep(network, criterion)
+    network.set_student_drop_path(plan.distillation.stochastic_depth == "all")
     return SelfDistillation(network, plan.distillation, criterion, build_teacher(plan, device=device))
 
 

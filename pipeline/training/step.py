@@ -147,7 +147,12 @@ class SelfDistillation(nn.Module):
             share_B = unlearnt_share(teacher.logits, targets)
             losses_B = share_B * self.criterion(student.logits, targets) + (1 - share_B) * losses_B
         if rule.features > 0:
-            losses_B = losses_B + rule.features * feature_loss(student.stages, teacher.stages)
+            first = 1 if rule.feature_stages == "all_but_first" else 0
+            losses_B = losses_B + rule.features * feature_loss(
+                student.stages[first:],
+                teacher.stages[first:],
+                temperature=rule.feature_temperature or rule.temperature,
+            )
         return losses_B.mean()
 
 

@@ -46,12 +46,27 @@ def test_as_many_highest_classes_as_there_are_classes_are_all(top_k):
     assert torch.equal(limited, distillation_loss(student, teacher, temperature=1.0))
 
 
-def test_the_feature_loss_is_the_sum_over_stages():
-    student, teacher = [torch.randn(2, 4), torch.randn(2, 8)], [torch.randn(2, 4), torch.randn(2, 8)]
-    by_stage = sum(
-        distillation_loss(one, other, temperature=1.0) for one, other in zip(student, teacher, strict=True)
-    )
-    torch.testing.assert_close(feature_loss(student, teacher), by_stage)
+def divergence_by_hand(student_BC, teacher_BC, temperature):
+    student, teacher = ((one / temperature).exp() for one in (student_BC, teacher_BC))
+    q, p = (one / one.sum(dim=1, keepdim=True) for one in (student, teacher))
+    return temperature**2 * (p * (p / q).log()).sum(dim=1)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_the_feature_loss_is_the_sum_over_stages_at_a_temperature(temperature):
+    student, teacher = ([torch.randn(2, size).double() for size in (4, 8)] for _ in range(2))
+    by_hand = sum(map(divergence_by_hand, student, teacher, [temperature] * 2))
+    loss = feature_loss(student, teacher, temperature=temperature)
+    torch.testing.assert_close(loss, by_hand, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("given", "computed"),
+    [(torch.bfloat16, torch.float32), (torch.float32, torch.float32), (torch.float64, torch.float64)],
+)
+def test_features_are_compared_in_single_precision_or_better(given, computed):
+    loss = feature_loss([torch.ones(2, 4, dtype=given)], [torch.ones(2, 4, dtype=given)], temperature=1.0)
+    assert loss.dtype == computed
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,11 @@ from torch.nn import functional
 from pipeline.networks import DepthProfile
 from pipeline.recipe import DistillationConfig, TeacherConfig
 from pipeline.training.distillation import distillation_loss, feature_loss, unlearnt_share
+from pipeline.training.plan import plan_training
+from pipeline.training.session import build_network, build_step
 from pipeline.training.step import SelfDistillation
 from pipeline.training.teacher import Teacher
+from tests.training.training_under_test import tiny_job
 
 IMAGES, LABELS = torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 0])
 BASE, BETWEEN = DepthProfile("TTTT"), DepthProfile("FTFT")
@@ -73,14 +76,23 @@ def test_labels_fade_for_the_students_as_the_teacher_learns_them(network):
     assert loss.item() == pytest.approx(by_parts.item(), rel=1e-5)
 
 
-def test_features_are_compared_stage_by_stage(network):
-    with_features, without = _step(network, features=2.0), _step(network)
+@pytest.mark.parametrize(
+    ("rule", "first", "temperature"),
+    [
+        ({}, 0, 1.0),
+        ({"temperature": 2.0}, 0, 2.0),
+        ({"temperature": 2.0, "feature_temperature": 3.0}, 0, 3.0),
+        ({"feature_temperature": 3.0, "feature_stages": "all_but_first"}, 1, 3.0),
+    ],
+)
+def test_features_are_compared_stage_by_stage(network, rule, first, temperature):
+    with_features = _step(network, **rule, features=1000.0)
+    without = _step(network, temperature=rule.get("temperature", 1.0))
     traces = network.trace_profiles(IMAGES, network.extremes)
     pooled = [[network.pool_state(state) for state in traces[one].stages] for one in network.extremes]
     extra = with_features(IMAGES, LABELS, [BASE]) - without(IMAGES, LABELS, [BASE])
-    assert extra.item() == pytest.approx(
-        0.5 * 2.0 * feature_loss(pooled[1], pooled[0]).mean().item(), rel=1e-2
-    )
+    by_hand = feature_loss(pooled[1][first:], pooled[0][first:], temperature=temperature)
+    assert extra.item() == pytest.approx(0.5 * 1000.0 * by_hand.mean().item(), rel=1e-3)
 
 
 def test_a_teacher_from_outside_shares_the_super_nets_loss_and_is_no_part_of_the_step(network):
@@ -100,6 +112,14 @@ def test_a_teacher_from_outside_shares_the_super_nets_loss_and_is_no_part_of_the
     by_parts += 0.5 * distillation_loss(base, full, temperature=2.0).mean()
     assert step(IMAGES, LABELS, [BASE]).item() == pytest.approx(by_parts.item(), rel=1e-5)
     assert {name.split(".")[0] for name, _ in step.named_parameters()} == {"network"}
+
+
+@pytest.mark.parametrize(("where", "is_everywhere"), [("all", True), ("super_net", False)])
+def test_the_job_says_whose_blocks_are_dropped(digits, where, is_everywhere):
+    plan = plan_training(tiny_job().override({"distillation.stochastic_depth": where}), digits)
+    network = build_network(plan)
+    build_step(plan, network, device=torch.device("cpu"))
+    assert network.students_drop_paths is is_everywhere
 
 
 def _gradients(network):
