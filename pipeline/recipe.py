@@ -198,9 +198,9 @@ class TeacherConfig(Section):
 class DistillationConfig(Section):
     """How the shallower depths learn from the whole network.
 
-    `reduction: mean`, `students: base`, `student_labels: none`, `features: 0` is the paper's rule
-    (arXiv:2312.16392, section 3.3) with logits alone. The defaults cost 5 % more in a step and bring more
-    after short training.
+    `reduction: mean`, `students: base`, `student_labels: none`, `features: 0` with `training.passes:
+    sequential` is the paper's rule (arXiv:2312.16392, section 3.3) with logits alone. The defaults cost 5 %
+    more in a step and bring more after short training.
     """
 
     alpha: Fraction = Field(0.5, description="share of the super-net's loss; the students have the rest")

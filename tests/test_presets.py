@@ -133,6 +133,10 @@ def test_a_backbone_drops_what_is_published(name, kwargs):
     assert load_job(name).backbone.kwargs == kwargs
 
 
+def test_where_blocks_are_dropped_students_keep_theirs():
+    assert load_job("swin_tiny").distillation.stochastic_depth == "super_net"
+
+
 def test_resnet50_sees_images_as_torchvisions_does():
     seen = describe_preprocessing(load_job("resnet50"))
     assert (seen.interpolation, seen.image_size / seen.crop_pct) == ("bilinear", 256)
