@@ -18,6 +18,7 @@ from pipeline.baselines.record import BaselineRecords
 from pipeline.config import Job
 from pipeline.data.plan import DataPlan, prepare_data
 from pipeline.errors import JobError, RequestError
+from pipeline.evaluation.choices import made_choices
 from pipeline.evaluation.table import ProfileTable
 from pipeline.folder import JobFolder
 from pipeline.measuring import load_evaluated, measure_checkpoint
@@ -392,9 +393,17 @@ def evaluate(session: Session) -> ProfileTable:
             f"norm statistics taken anew for every path: mean top-1 {means['training']:.4f} to "
             f"{means['paths']:.4f}; {'kept' if measurement.table.statistics == 'paths' else 'dropped'}"
         )
+    result = tune(session)
+    choices = made_choices(
+        trials=len(result.trials) if result else 0,
+        epochs=plan.recipe.epochs,
+        averages=plan.recipe.ema_decay is not None,
+        statistics=len(measurement.mean_top1),
+    )
+    table = replace(measurement.table, choices=choices)
     session.folder.analysis.write_text(measurement.analysis.to_json())
-    path.write_text(measurement.table.to_json())
-    return measurement.table
+    path.write_text(table.to_json())
+    return table
 
 
 def register(session: Session) -> RegisteredVersion:

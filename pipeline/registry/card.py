@@ -59,7 +59,8 @@ def _data(class_names: Sequence[str], table: ProfileTable, origin: Origin) -> st
     return "\n".join(
         [
             f"- {origin.training.num_images} training images: {data.get('train', 'unknown')}",
-            f"- {table.num_images} validation images: {held_out}; the accuracies below are on these",
+            f"- {table.num_images} validation images: {held_out}",
+            f"- accuracies below are on {table.images}; there was no test set",
             f"- {len(class_names)} classes: {names}{f' and {more} more' if more > 0 else ''}",
         ]
     )

@@ -32,6 +32,7 @@ WEIGHTS_FILE: Final = "model.safetensors"
 
 SHIPPED: Final = (
     "evaluation/__init__.py",
+    "evaluation/choices.py",
     "evaluation/conditions.py",
     "evaluation/table.py",
     "networks/*.py",

@@ -67,12 +67,14 @@ class Verification:
         version: `models:/NAME/VERSION`.
         num_images: How many were counted now.
         are_same: Whether they are the images of the registered table.
+        registered_on: Which images those are, as text.
         comparisons: One a profile, `full` first.
     """
 
     version: str
     num_images: int
     are_same: bool
+    registered_on: str
     comparisons: tuple[Comparison, ...]
 
     @property
@@ -129,6 +131,7 @@ def verify(
             loaded.version.uri,
             len(rows),
             are_same,
+            loaded.table.images,
             tuple(
                 Comparison(
                     row.profile,
