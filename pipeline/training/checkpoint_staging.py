@@ -15,6 +15,8 @@ import ray
 from ray import train
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from pipeline.storage import StoragePath
+
 from .session import Session
 
 MACHINES = "staging_machines.json"
@@ -27,26 +29,29 @@ log = logging.getLogger(__name__)
 
 def new_staging(session: Session) -> Path:
     """Return a new folder of this run on this machine."""
-    return Path(tempfile.mkdtemp(prefix=_prefix(session)))
+    return Path(tempfile.mkdtemp(prefix=_prefix_of(session)))
 
 
 def clear_staging(session: Session) -> None:
     """Delete what killed workers of this run have left; to be called on all ranks before the first step."""
     if train.get_context().get_local_rank() == 0:
-        _clear(_prefix(session))
+        _clear(_prefix_of(session))
     if session.rank == 0 and ray.is_initialized():  # Ray Train can also run a worker in its own process
         here = ray.get_runtime_context().get_node_id()
         machines = session.run / MACHINES
         before: list[str] = json.loads(machines.read_text()) if machines.exists() else []
-        _clear_elsewhere(_prefix(session), machines=set(before) - {here})
+        _clear_elsewhere(_prefix_of(session), machines=set(before) - {here})
         if here not in before:
             machines.write_text(json.dumps([*before, here]))
 
 
-def _prefix(session: Session) -> str:
-    """Return how the names of this run's folders begin, on any machine."""
-    run = f"{session.plan.data}|{train.get_context().get_experiment_name()}"
-    return f"skipline-{sha256(run.encode()).hexdigest()[:12]}-"
+def staging_prefix(data: StoragePath, name: str) -> str:
+    """Return how the names of a run's folders begin, on any machine: by its data plan and its name."""
+    return f"skipline-{sha256(f'{data}|{name}'.encode()).hexdigest()[:12]}-"
+
+
+def _prefix_of(session: Session) -> str:
+    return staging_prefix(session.plan.data, train.get_context().get_experiment_name())
 
 
 def _clear(prefix: str) -> None:
