@@ -59,7 +59,7 @@ def test_the_papers_rule_needs_a_graph_for_each_structure_of_a_segment(resnet):
 def test_all_sets_of_students_share_the_graphs_and_none_is_compiled_again(resnet):
     network, rule = resnet.with_path_statistics(), DistillationConfig()
     schedule = StudentSchedule(network.profiles, rule, seed=0)
-    assert len({schedule.draw(update) for update in range(120)}) > torch._dynamo.config.recompile_limit
+    assert len({schedule.draw(update) for update in range(120)}) > 8  # what torch compiles of one function
     first, second, third = graphs_after_each_epoch(network, schedule, rule, epochs=3)
     assert 0 < first <= 30
     assert third == second <= 30
