@@ -1,7 +1,7 @@
 """One training step with compiled segments against the same step as it is.
 
-Compilation fuses what stands between convolutions and matrix products; these stay as they are, and on a CPU they
-are most of a step.
+Compilation fuses what stands between convolutions and matrix products; these stay as they are, and on a CPU
+they are most of a step.
 
 Run:      python -m tests.benchmarks.compiled_step
 Expect:   about as fast on a CPU

@@ -74,13 +74,13 @@ class GoldenRun:
         losses: Of every step.
         statistics: Mean of every running mean and variance, by buffer; of path statistics, by path.
         logits: Of one image at every depth, by letters.
-        score: Of the last epoch on validation images, with statistics taken again for every path.
+        validation: Losses of the last epoch on validation images, with statistics taken again for every path.
     """
 
     losses: list[float]
     statistics: dict[str, float]
     logits: dict[str, list[float]]
-    score: float
+    validation: dict[str, float]
 
     def to_json(self) -> str:
         """Return it as text, one number a line, so that a change is seen where it is."""
@@ -214,7 +214,7 @@ def _describe(
         losses,
         {name: fmean(means) for name, means in _statistics(network).items()},
         {str(profile): values[0].tolist() for profile, values in logits.items()},
-        metrics["score"],
+        {name: metrics[name] for name in ("full/loss", "base/loss")},
     )
 
 

@@ -26,7 +26,7 @@ def assert_same(run, golden):
     assert run.logits.keys() == golden.logits.keys()
     for letters, logits in golden.logits.items():
         assert run.logits[letters] == pytest.approx(logits, **TOLERANCE)
-    assert run.score == pytest.approx(golden.score, **TOLERANCE)
+    assert run.validation == pytest.approx(golden.validation, **TOLERANCE)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
