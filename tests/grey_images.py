@@ -21,16 +21,20 @@ def grey_and_alpha_of_16_bits() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + pixels + chunk(b"IEND", b"")
 
 
-def write_faint(root: Path, *, images_a_class: int, size: int = 8) -> Path:
+def write_halves(root: Path, *, highest: int, images_a_class: int, size: int = 8) -> Path:
     """Write 16-bit PNG files of two classes, `left` and `right`: the brighter half of noise.
 
-    No value is above 255 of 65535, so in 8 bits all of them are black.
+    Args:
+        root: Gets a folder for each class.
+        highest: Largest value; with 255 all images are black in 8 bits.
+        images_a_class: How many images each class has.
+        size: Height and width in pixels.
     """
     draw = np.random.default_rng(0)
     for label, name in enumerate(("left", "right")):
         (root / name).mkdir(parents=True)
         for number in range(images_a_class):
-            pixels = draw.integers(0, 128, (size, size))
-            pixels[:, label * size // 2 :][:, : size // 2] += 127
+            pixels = draw.integers(0, highest // 2 + 1, (size, size))
+            pixels[:, label * size // 2 :][:, : size // 2] += highest // 2
             Image.fromarray(pixels.astype(np.uint16)).save(root / name / f"{number:03}.png")
     return root

@@ -17,7 +17,7 @@ from pipeline.data.thumbnails import png_thumbnail
 from pipeline.data.transforms import Preprocessing, eval_transform, train_transform
 from pipeline.errors import RequestError
 from pipeline.recipe import AugmentationConfig
-from tests.grey_images import grey_and_alpha_of_16_bits, write_faint
+from tests.grey_images import grey_and_alpha_of_16_bits, write_halves
 
 GREY = Preprocessing(8, (0.5,), (0.25,), "bilinear")
 PLAIN = eval_transform(GREY)
@@ -26,7 +26,7 @@ TINY = 1e-9  # GiB: everything is larger
 
 @pytest.fixture
 def faint(tmp_path):
-    return write_faint(tmp_path / "faint", images_a_class=4)
+    return write_halves(tmp_path / "faint", highest=255, images_a_class=4)
 
 
 @pytest.fixture
