@@ -41,15 +41,23 @@ def folder(tmp_path_factory):
         "registry": {"model": "grey"},
     }
     (folder / "job.yaml").write_text(yaml.safe_dump(job))
-    skipline(folder, "run", "job.yaml")
+    command = [sys.executable, "-m", "pipeline", "run", "job.yaml", "--quiet"]
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
     return folder
 
 
-def skipline(folder, *arguments):
-    command = [sys.executable, "-m", "pipeline", *arguments, "--json"]
-    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    return json.loads(ended.stdout)
+@pytest.fixture
+def answer(folder, invoke, monkeypatch):
+    """Runs a verb on the version, in this process and the job's folder; returns its answer."""
+    monkeypatch.chdir(folder)
+
+    def run(verb, *arguments):
+        ended = invoke(verb, "models:/grey/1", *map(str, arguments), "--json")
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(ended.stdout)
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +82,8 @@ def pixels_of(files):
     return np.stack([np.asarray(Image.open(file)) for file in files])
 
 
-def test_the_classes_are_learnt_and_the_card_says_how_images_are_read(folder):
-    table = skipline(folder, "profiles", "models:/grey/1")
+def test_the_classes_are_learnt_and_the_card_says_how_images_are_read(folder, answer):
+    table = answer("profiles")
     assert min(row["top1"] for row in table["results"] if row["trained"]) >= 0.9
     assert "1 x 8 x 8; PNG and JPEG files are read as grey" in next(folder.rglob("MODEL_CARD.md")).read_text()
 
@@ -92,21 +100,22 @@ def test_files_pixels_and_floats_are_one_image_to_a_registered_version(model, fi
     np.testing.assert_allclose(model.predict(floats), logits, rtol=0, atol=1e-4)
 
 
-def test_predict_names_the_classes(folder, files, logits):
-    answer = skipline(folder, "predict", "models:/grey/1", *map(str, files))
-    names = [found["name"] for found in answer["classes"]]
+def test_predict_names_the_classes(answer, files, logits):
+    names = [found["name"] for found in answer("predict", *files)["classes"]]
     assert names == [("left", "right")[index] for index in logits.argmax(1)]
     assert names == ["left", "left", "right", "right"]
 
 
-def test_verify_counts_what_was_registered(folder):
-    answer = skipline(folder, "verify", "models:/grey/1", "--data", "images")
-    assert answer["are_same"]
-    assert all(row["found"] == row["registered"] for row in answer["comparisons"])
+def test_verify_counts_what_was_registered(answer):
+    verified = answer("verify", "--data", "images")
+    assert verified["are_same"]
+    assert all(row["found"] == row["registered"] for row in verified["comparisons"])
 
 
-def test_a_pulled_program_computes_the_same_from_images_normalised_as_it_states(folder, files, logits):
-    skipline(folder, "pull", "models:/grey/1", "--format", "onnx", "--output", "pulled")
+def test_a_pulled_program_computes_the_same_from_images_normalised_as_it_states(
+    folder, answer, files, logits
+):
+    answer("pull", "--format", "onnx", "--output", "pulled")
     facts = json.loads((folder / "pulled" / "model.json").read_text())
     (mean,), (std,) = facts["preprocessing"]["mean"], facts["preprocessing"]["std"]
     images = ((pixels_of(files)[:, None] / 65535 - mean) / std).astype(np.float32)
