@@ -73,7 +73,8 @@ def design_problems(job: Job, *, stand_ins: Collection[str] = ()) -> list[str]:
     network, problems = (None, []) if "backbone.name" in stand_ins else _try_network(job)
     if network is not None:
         problems += _layer_problems(job, network) + _floor_problems(job, network)
-    problems += channel_problems(job) + mixing_problems(job)
+    problems += channel_problems(job)
+    problems += mixing_problems(job)
     if job.search is not None and network is not None and "search.space" not in stand_ins:
         problems += [f"search: {problem}" for problem in search_problems(job, job.search, network)]
     problems += check_model_name(job.registry.model)
