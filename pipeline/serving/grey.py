@@ -41,7 +41,7 @@ def decode_grey(image: ImageFile.ImageFile) -> Image.Image:
         GreyError: If its values have no stated range, or Pillow does not keep them.
         Exception: Whatever Pillow raises on broken bytes.
     """
-    if any(tile.args == "LA;16B" for tile in image.tile):
+    if any(raw_mode == "LA;16B" for *_, raw_mode in image.tile):
         raise GreyError("of 16-bit grey with alpha only 8 bits can be read; save it without alpha")
     image.load()
     if image.mode == "F" or image.mode.startswith("I"):
