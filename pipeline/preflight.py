@@ -22,6 +22,7 @@ from pipeline.search.fitting import search_problems
 from pipeline.storage.check import check_storage
 from pipeline.storage.object_store import is_s3
 from pipeline.survey import explain
+from pipeline.training.channels import channel_problems
 from pipeline.training.plan import describe_network, describe_teacher, shape_of
 
 
@@ -73,6 +74,7 @@ def design_problems(job: Job, *, stand_ins: Collection[str] = ()) -> list[str]:
     if network is not None:
         problems += _layer_problems(job, network) + _floor_problems(job, network)
         problems += _distillation_problems(job, network)
+    problems += channel_problems(job)
     problems += mixing_problems(job)
     if job.search is not None and network is not None and "search.space" not in stand_ins:
         problems += [f"search: {problem}" for problem in search_problems(job, job.search, network)]

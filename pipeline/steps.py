@@ -60,6 +60,7 @@ from pipeline.search.sweep import SweepBoard
 from pipeline.search.trial import WINNER
 from pipeline.search.verdict import describe_verdict
 from pipeline.storage import StoragePath
+from pipeline.training.channels import channels_of
 from pipeline.training.initial_weights import GivenWeights, store_initial_weights
 from pipeline.training.plan import (
     TrainingPlan,
@@ -219,12 +220,14 @@ def prepare_images(job: Job, folder: JobFolder, reporter: Reporter) -> None:
         max_bad_fraction=data.max_bad_fraction,
         s3=job.s3,
         cache_limit_gib=data.cache_limit_gib,
+        channels=channels_of(job),
         on_progress=lambda done, total: reporter.advance("checking images", done, total),
     )
     for problem in plan.skipped:
         reporter.say(f"left out: {problem}")
     check_batches(job, plan)
     check_repeats(job, plan)
+    check_policy(job, plan)
     reporter.say(
         f"data: {len(plan.train_rows)} training and {len(plan.validation_rows)} validation images, "
         f"{plan.num_classes} classes"
@@ -292,6 +295,16 @@ def check_repeats(job: Job, plan: DataPlan) -> None:
             "augmentation.repeats needs data that is kept whole on every machine, got "
             f"{job.augmentation.repeats} for {job.data.train}, which is larger than data.cache_limit_gib "
             f"({job.data.cache_limit_gib:g}) and streamed; write 1, or raise the limit"
+        )
+
+
+def check_policy(job: Job, plan: DataPlan) -> None:
+    """Raise RequestError if a policy should vary images of more than 8 bits, of which Pillow varies none."""
+    if job.augmentation.policy is not None and plan.is_deep:
+        raise RequestError(
+            "augmentation.policy varies images of 8 bits, got "
+            f"{job.augmentation.policy} for {job.data.train}, which holds 16-bit grey; leave it out "
+            "(color_jitter, erasing, mixup and cutmix take any depth), or save the images with 8 bits"
         )
 
 

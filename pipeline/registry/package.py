@@ -85,7 +85,7 @@ def staged_package(
 
     Args:
         network: Where the weights come from; left as it is.
-        preprocessing: `image_size` in pixels, `mean` and `std` of the three channels, `interpolation`,
+        preprocessing: `image_size` in pixels, `mean` and `std` of the channels, `interpolation`,
             `crop_pct`.
         class_names: Names of the outputs, in their order.
         table: The profile table.

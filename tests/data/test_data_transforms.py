@@ -27,7 +27,8 @@ def test_an_unknown_key_of_preprocessing_is_refused():
     [
         ("image_size", 0),
         ("std", (1.0, 0.0, 1.0)),
-        ("mean", (0.5,)),
+        ("std", (0.25,)),
+        ("mean", (0.5, 0.5)),
         ("interpolation", "cubic"),
         ("crop_pct", 1.5),
     ],
