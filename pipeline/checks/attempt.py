@@ -1,0 +1,69 @@
+"""Tries something of timm's or torch's, and says in one line why it fails."""
+
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pipeline.data.random_state import kept_random_state, seed_transforms
+
+MAX_LINE = 200
+"""Characters of a foreign error that a message repeats; chosen."""
+
+log = logging.getLogger(__name__)
+
+
+def failure(act: Callable[[], object]) -> Exception | None:
+    """Return what an action raises, None if it works.
+
+    What it draws at random is the same every time, and random states stay as they were. Warnings are left to
+    the training.
+    """
+    with warnings.catch_warnings(), kept_random_state():
+        warnings.simplefilter("ignore")
+        seed_transforms(0)
+        try:
+            act()
+        except Exception as error:
+            log.info("tried before the job starts", exc_info=True)
+            return error
+    return None
+
+
+def in_a_line(error: Exception) -> str:
+    """Return the first line of the error that an error comes from, with its type where the text needs it."""
+    root = error.__cause__ or error
+    line = next(iter(str(root).strip().splitlines()), "")[:MAX_LINE]
+    return line if line and type(root) is ValueError else f"{type(root).__name__}: {line}".rstrip(": ")
+
+
+def blamed(
+    kwargs: Mapping[str, Any], attempt: Callable[[Mapping[str, Any]], Exception | None]
+) -> dict[str, Exception]:
+    """Return which of some arguments make an attempt fail, each with what it raises.
+
+    Args:
+        kwargs: Arguments with which the attempt fails.
+        attempt: Returns what it raises with the given ones of them.
+
+    Returns:
+        Errors by `NAME: VALUE`; empty if the attempt fails without arguments, too.
+    """
+    if not kwargs or attempt({}) is not None:
+        return {}
+    for key in kwargs:
+        if attempt({name: value for name, value in kwargs.items() if name != key}) is None:
+            return _failing({_text({key: kwargs[key]}): kwargs}, attempt)
+    alone = _failing({_text({key: value}): {key: value} for key, value in kwargs.items()}, attempt)
+    return alone or _failing({_text(kwargs): kwargs}, attempt)
+
+
+def _failing(
+    candidates: Mapping[str, Mapping[str, Any]], attempt: Callable[[Mapping[str, Any]], Exception | None]
+) -> dict[str, Exception]:
+    tried = {text: attempt(kwargs) for text, kwargs in candidates.items()}
+    return {text: error for text, error in tried.items() if error is not None}
+
+
+def _text(kwargs: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}: {value!r}" for key, value in kwargs.items())
