@@ -31,8 +31,10 @@ def failure(act: Callable[[], object]) -> Exception | None:
 
 
 def in_a_line(error: Exception) -> str:
-    """Return the first line of the error that an error comes from, with its type where the text needs it."""
-    root = error.__cause__ or error
+    """Return the first line of the error that an error comes from, with its type unless it says nothing."""
+    root: BaseException = error
+    while root.__cause__ is not None:
+        root = root.__cause__
     line = next(iter(str(root).strip().splitlines()), "")[:MAX_LINE]
     return line if line and type(root) is ValueError else f"{type(root).__name__}: {line}".rstrip(": ")
 

@@ -77,8 +77,8 @@ def _explain(job: Job, error: Exception) -> list[str]:
     name, images = job.backbone.name, _images_of_a_worker(job)
     if images == 1 and _failure(job, num_images=NUM_IMAGES) is None:
         return [
-            f"training.batch_size must give a worker of {name} two images at a time, got 1 (over "
-            f"accumulation_steps and workers: {in_a_line(error)}); raise it"
+            f"training.batch_size must give every worker two images at a time for {name}, got 1 after "
+            f"accumulation_steps and workers ({in_a_line(error)}); raise it"
         ]
     plain = job.override({"distillation.features": 0.0})
     if job.distillation.features and _failure(plain, num_images=images) is None:
@@ -103,7 +103,7 @@ def _explain(job: Job, error: Exception) -> list[str]:
 
 def _argument_message(key: str, name: str, text: str, error: Exception) -> str:
     return (
-        f"{key} must build a network that trains, {name} with {text} does not ({in_a_line(error)}); leave it "
+        f"{key} must build a network that runs, {name} with {text} does not ({in_a_line(error)}); leave it "
         "out, or see the arguments of its class in timm"
     )
 

@@ -1,9 +1,8 @@
 """How training images are varied, tried on a tiny one: transforms, every operation of a policy, mixing."""
 
 import copy
-import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from timm.data.auto_augment import AugmentOp
 
 from pipeline.config import Job
-from pipeline.data.transforms import eval_transform, train_transform
+from pipeline.data.transforms import eval_transform, policy_operations, train_transform
 from pipeline.recipe import TRIVIAL, AugmentationConfig
 from pipeline.training.mixing import BatchMixer
 from pipeline.training.plan import describe_preprocessing
@@ -31,6 +31,9 @@ NOT_ZERO = ("n", "p", "w", "d", "mmax")
 
 WIDTH, HEIGHT, NUM_DRAWS, MAX_SIZE = 40, 28, 4, 256
 """Of what is tried; chosen: not square, a few milliseconds; larger images differ in nothing but time."""
+
+LARGEST_MAGNITUDE = 10
+"""timm's bound on what it draws, unless a policy has `mmax`."""
 
 SUSPECTS = ("policy", "color_jitter", "erasing")
 
@@ -119,17 +122,18 @@ def _prepare(job: Job) -> None:
             raise ValueError(
                 f"finite values of shape {shape} are needed, some are of {tuple(prepared.shape)}"
             )
-    for operation in _operations(varied):
+    for operation in _at_their_ends(policy_operations(varied)):
         operation(image)
 
 
-def _operations(transform: Any) -> Iterator[Any]:  # noqa: ANN401
-    """Yield every operation that timm's policies in a transform may draw, to be applied in any case."""
-    for step in transform.transforms:
-        groups = getattr(step, "policy", [getattr(step, "ops", ())])
-        for operation in itertools.chain.from_iterable(groups):
+def _at_their_ends(operations: Iterable[AugmentOp]) -> Iterator[AugmentOp]:
+    """Yield operations that are applied in any case, as weakly, as usually and as strongly as they may be."""
+    for operation in operations:
+        strongest = operation.magnitude_max or LARGEST_MAGNITUDE
+        ends = (0, strongest) if operation.magnitude_std else ()
+        for magnitude in (operation.magnitude, *ends):
             always = copy.copy(operation)
-            always.prob = 1.0
+            always.prob, always.magnitude, always.magnitude_std = 1.0, magnitude, 0
             yield always
 
 

@@ -1,4 +1,4 @@
-"""Job files whose every key is sound, and that fail later, or do not do what they say; told before they start.
+"""Job files whose keys and types are sound, and that would fail later, or not do what they say.
 
 Each is what it changes in `JOB`, and what its message must say: the key, the value and the reason or way out.
 """
@@ -69,7 +69,7 @@ NETWORKS = {
     ),
     "one image a worker": (
         {"training.batch_size": 2, "training.workers": 2, "data.image_size": 32},
-        ["training.batch_size", "two images at a time, got 1"],
+        ["training.batch_size", "two images at a time for resnet18, got 1"],
     ),
     "features of two streams": (
         {"backbone.name": "tnt_s_patch16_224", "distillation.features": 1.0, "data.image_size": 32},
