@@ -31,7 +31,7 @@ def failure(act: Callable[[], object]) -> Exception | None:
 
 
 def in_a_line(error: Exception) -> str:
-    """Return the first line of the error that an error comes from, with its type unless it says nothing."""
+    """Return the first line of the error that an error comes from, and its type unless that is ValueError."""
     root: BaseException = error
     while root.__cause__ is not None:
         root = root.__cause__
@@ -40,12 +40,13 @@ def in_a_line(error: Exception) -> str:
 
 
 def blamed(
-    kwargs: Mapping[str, Any], attempt: Callable[[Mapping[str, Any]], Exception | None]
+    kwargs: Mapping[str, Any], error: Exception, attempt: Callable[[Mapping[str, Any]], Exception | None]
 ) -> dict[str, Exception]:
     """Return which of some arguments make an attempt fail, each with what it raises.
 
     Args:
         kwargs: Arguments with which the attempt fails.
+        error: What it raises with all of them.
         attempt: Returns what it raises with the given ones of them.
 
     Returns:
@@ -53,18 +54,14 @@ def blamed(
     """
     if not kwargs or attempt({}) is not None:
         return {}
-    for key in kwargs:
-        if attempt({name: value for name, value in kwargs.items() if name != key}) is None:
-            return _failing({_text({key: kwargs[key]}): kwargs}, attempt)
-    alone = _failing({_text({key: value}): {key: value} for key, value in kwargs.items()}, attempt)
-    return alone or _failing({_text(kwargs): kwargs}, attempt)
-
-
-def _failing(
-    candidates: Mapping[str, Mapping[str, Any]], attempt: Callable[[Mapping[str, Any]], Exception | None]
-) -> dict[str, Exception]:
-    tried = {text: attempt(kwargs) for text, kwargs in candidates.items()}
-    return {text: error for text, error in tried.items() if error is not None}
+    if len(kwargs) == 1:
+        return {_text(kwargs): error}
+    for key, value in kwargs.items():
+        if attempt({name: other for name, other in kwargs.items() if name != key}) is None:
+            return {_text({key: value}): error}
+    tried = {_text({key: value}): attempt({key: value}) for key, value in kwargs.items()}
+    alone = {text: why for text, why in tried.items() if why is not None}
+    return alone or {_text(kwargs): error}
 
 
 def _text(kwargs: Mapping[str, Any]) -> str:

@@ -46,9 +46,12 @@ def try_network(job: Job) -> tuple[AdaptiveDepthNetwork | None, list[str]]:
     """
     built: list[AdaptiveDepthNetwork] = []
     error = failure(lambda: built.append(shape_of(job)))
-    if error is None:
-        error = _step_failure(job, built[0], num_images=_images_of_a_worker(job))
-    return (built[0] if built else None), ([] if error is None else _explain(job, error))
+    if error is not None:
+        return None, _explain_backbone(job, error)
+    (network,) = built
+    num_images = _images_of_a_worker(job)
+    error = _step_failure(job, network, num_images=num_images)
+    return network, [] if error is None else _explain_step(job, network, error, num_images=num_images)
 
 
 def teacher_problems(job: Job) -> list[str]:
@@ -67,34 +70,36 @@ def teacher_problems(job: Job) -> list[str]:
         return [*refused.values()]
     found = [
         _argument_message(TEACHER_KWARGS, teacher.name, text, why)
-        for text, why in blamed(kept, attempt).items()
+        for text, why in blamed(kept, error, attempt).items()
     ]
     return [*refused.values(), *(found or [f"distillation.teacher: {error}"])]
 
 
-def _explain(job: Job, error: Exception) -> list[str]:
-    """Return which setting makes a job's network fail: the one without which it does not."""
-    name, images = job.backbone.name, _images_of_a_worker(job)
-    if images == 1 and _failure(job, num_images=NUM_IMAGES) is None:
+def _explain_step(job: Job, network: AdaptiveDepthNetwork, error: Exception, *, num_images: int) -> list[str]:
+    """Return which setting makes a network's step fail: the one without which it does not."""
+    name, features = job.backbone.name, job.distillation.features
+    if num_images == 1 and _step_failure(job, network, num_images=NUM_IMAGES) is None:
         return [
             f"training.batch_size must give every worker two images at a time for {name}, got 1 after "
             f"accumulation_steps and workers ({in_a_line(error)}); raise it"
         ]
     plain = job.override({"distillation.features": 0.0})
-    if job.distillation.features and _failure(plain, num_images=images) is None:
+    if features and _step_failure(plain, network, num_images=num_images) is None:
         return [
-            f"distillation.features compares what stages return, got {job.distillation.features:g} for "
-            f"{name}, whose stages cannot be compared ({in_a_line(error)}); leave it out"
+            f"distillation.features compares what stages return, got {features:g} for {name}, whose stages "
+            f"cannot be compared ({in_a_line(error)}); leave it out"
         ]
-    found = blamed(
-        job.backbone.kwargs,
-        lambda kwargs: _failure(job.override({KWARGS: dict(kwargs)}), num_images=images),
-    )
+    return _explain_backbone(job, error)
+
+
+def _explain_backbone(job: Job, error: Exception) -> list[str]:
+    """Return which of its arguments make a job's network fail, or that it does without them."""
+    name, size = job.backbone.name, job.data.image_size
+    found = blamed(job.backbone.kwargs, error, lambda kwargs: _failure(job.override({KWARGS: dict(kwargs)})))
     if found:
         return [_argument_message(KWARGS, name, text, why) for text, why in found.items()]
     if isinstance(error, ValueError):
         return [f"backbone: {explain(error)}"]
-    size = job.data.image_size
     return [
         f"backbone: a training step must run, of {name} on images of {size} x {size} pixels it does not "
         f"({in_a_line(error)}); choose another data.image_size or backbone"
@@ -117,11 +122,11 @@ def _without(kwargs: Mapping[str, Any], refused: Collection[str]) -> dict[str, A
     return {key: value for key, value in kwargs.items() if key not in refused}
 
 
-def _failure(job: Job, *, num_images: int) -> Exception | None:
+def _failure(job: Job) -> Exception | None:
     """Return why a job's network cannot be built or trained, None if it can."""
     built: list[AdaptiveDepthNetwork] = []
     error = failure(lambda: built.append(shape_of(job)))
-    return error or _step_failure(job, built[0], num_images=num_images)
+    return error or _step_failure(job, built[0], num_images=_images_of_a_worker(job))
 
 
 def _step_failure(job: Job, network: AdaptiveDepthNetwork, *, num_images: int) -> Exception | None:

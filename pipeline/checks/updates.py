@@ -86,7 +86,7 @@ def _explain(recipe: TrainingConfig, error: Exception) -> list[str]:
     """Return which setting makes the updates fail: the one without which they do not."""
     name = recipe.optimizer
     found = blamed(
-        recipe.optimizer_kwargs, lambda kwargs: _failure(_with(recipe, optimizer_kwargs=dict(kwargs)))
+        recipe.optimizer_kwargs, error, lambda kwargs: _failure(_with(recipe, optimizer_kwargs=dict(kwargs)))
     )
     if found:
         return [
