@@ -15,6 +15,7 @@ from cluster.daemons import daemons_watched
 from cluster.runtime import connected, run_remotely
 from cluster.usage import UsageWatch
 from pipeline.baselines.record import BaselineRecords
+from pipeline.checks.no_effect import class_problems
 from pipeline.config import Job
 from pipeline.data.plan import DataPlan, prepare_data
 from pipeline.errors import JobError, RequestError
@@ -208,7 +209,8 @@ def prepare_images(job: Job, folder: JobFolder, reporter: Reporter) -> None:
     """Check every image and decide which of them train.
 
     Raises:
-        RequestError: If images or labels are wrong beyond what the job allows, or too few for one batch.
+        RequestError: If images or labels are wrong beyond what the job allows, too few for one batch, or of
+            too few classes for a setting.
     """
     data = job.data
     plan = prepare_data(
@@ -228,6 +230,8 @@ def prepare_images(job: Job, folder: JobFolder, reporter: Reporter) -> None:
     check_batches(job, plan)
     check_repeats(job, plan)
     check_policy(job, plan)
+    if problems := class_problems(job, plan.num_classes):
+        raise RequestError(problems)
     reporter.say(
         f"data: {len(plan.train_rows)} training and {len(plan.validation_rows)} validation images, "
         f"{plan.num_classes} classes"

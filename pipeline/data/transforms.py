@@ -3,14 +3,16 @@
 Images are RGB, or grey by the law of `serving.grey`. Legend of shapes: C colours, H height, W width.
 """
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, cast, get_args
 
 import torch
 from PIL import Image
 from timm.data import create_transform
+from timm.data.auto_augment import AugmentOp, posterize
 from timm.data.transforms import str_to_interp_mode
 from torch import Tensor
 from torchvision import transforms
@@ -170,12 +172,29 @@ def train_transform(
         mean=preprocessing.mean,
         std=preprocessing.std,
     )
+    for operation in policy_operations(varying):
+        if operation.aug_fn is posterize:
+            operation.aug_fn = _posterize
     steps = list(before.transforms)
     if crop != "random_resized":  # timm's first step is that crop; the others are kept.
         steps[:1] = _whole_image_steps(preprocessing, crop)
     policy = [transforms.TrivialAugmentWide()] if more.policy == TRIVIAL else varying.transforms
     # After the image has become a tensor and was normalised comes the erasing, if any.
     return _compose([*steps, *policy], preprocessing, erasing=after.transforms[2:])
+
+
+def policy_operations(transform: Any) -> Iterator[AugmentOp]:  # noqa: ANN401
+    """Yield every operation that timm's policies in a composed transform may draw."""
+    for step in transform.transforms:
+        groups = getattr(step, "policy", [getattr(step, "ops", ())])
+        yield from itertools.chain.from_iterable(groups)
+
+
+def _posterize(image: Image.Image, bits: int, **settings: Any) -> Image.Image:  # noqa: ANN401
+    """Keep so many bits a colour, as timm does; none leaves black, where Pillow 13 and later raise."""
+    if bits < 1:
+        return Image.new(image.mode, image.size)
+    return cast(Image.Image, posterize(image, bits, **settings))
 
 
 def _compose(steps: Sequence[Any], preprocessing: Preprocessing, *, erasing: Sequence[Any] = ()) -> Transform:

@@ -27,7 +27,7 @@ def create_backbone(description: "NetworkDescription") -> nn.Module:
     kwargs = timm_arguments(description)
     try:
         backbone: nn.Module = timm.create_model(name, num_classes=description.num_classes, **kwargs)
-    except (TypeError, AssertionError, RuntimeError) as error:
+    except Exception as error:  # classes raise whatever they stumble over
         raise ValueError(
             f"timm cannot build {name} with {kwargs} ({error}); see the arguments of its class in timm"
         ) from error

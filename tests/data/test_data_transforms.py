@@ -134,6 +134,11 @@ def test_an_augmentation_changes_images_and_follows_from_the_seed(name, picture)
         assert torch.equal(one, _augmented(image, seed, **AUGMENTATIONS[name]))
 
 
+@pytest.mark.parametrize("policy", ["rand-m10-p1-n60-inc1", "rand-m0-p1-n60"])
+def test_a_policy_that_leaves_no_bit_of_a_colour_goes_on_with_black(policy, picture):
+    assert _augmented(picture(0, 32), 0, policy=policy).isfinite().all()
+
+
 def test_erasing_leaves_most_of_the_image_as_it_was(picture):
     image = picture(0, 32)
     is_kept = (_augmented(image, 0) == _augmented(image, 0, erasing=1.0)).all(dim=0)
