@@ -42,7 +42,7 @@ def measure(case: StepCase, precision: str) -> tuple[Comparison, str]:
 
 def main() -> None:
     """Measure all cases and publish them."""
-    measured = [measure(case, precision) for case in CASES for precision in PRECISIONS]
+    measured = [measure(case, precision) for precision in PRECISIONS for case in CASES]
     notes = [
         f"One step on {BATCH_SIZE} images of {IMAGE_SIZE} pixels, threads: {torch.get_num_threads()}, "
         f"{ROUNDS} rounds.",
