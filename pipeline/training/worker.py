@@ -22,7 +22,7 @@ from pipeline.networks.single_depth import Network, SingleDepthNetwork
 
 from .determinism import seed_epoch
 from .divergence import Divergence, DivergenceError
-from .epochs import USES_EMA, Reached
+from .epochs import ALONE, SCORE, USES_EMA, Reached
 from .reading import Position
 from .resuming import restore
 from .session import Session, open_session
@@ -30,10 +30,6 @@ from .update import Part
 from .uploading import report
 
 PROGRESS_INTERVAL_S = 1.0
-SCORE = "score"
-"""The metric by which the best checkpoint is chosen: the run's objective."""
-ALONE = "alone"
-"""Takes the place of `full` and `base` in the metrics of a network of one depth."""
 
 
 def train_loop(config: dict[str, Any]) -> Divergence | None:
