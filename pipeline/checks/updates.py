@@ -30,6 +30,8 @@ ELSEWHERE = {
     "weight_decay": "training.weight_decay",
     "momentum": "training.momentum",
     "layer_decay": "training.layer_decay",
+    "filter_bias_and_bn": "training.decay_all",
+    "param_group_fn": "training.decay_all",
 }
 """The key of what is an argument of timm's as well."""
 

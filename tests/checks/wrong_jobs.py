@@ -98,6 +98,10 @@ OPTIMISERS = {
         [OPTIMIZER_KWARGS, "cannot be `True` together"],
     ),
     "a rate of its own": ({OPTIMIZER_KWARGS: {"lr": 1.0}}, [OPTIMIZER_KWARGS, "write training.lr"]),
+    "decay of norms by timm's name": (
+        {OPTIMIZER_KWARGS: {"filter_bias_and_bn": False}},
+        [OPTIMIZER_KWARGS, "write training.decay_all"],
+    ),
     "betas that timm drops": (
         {OPTIMIZER_KWARGS: {"betas": [0.9, 0.99]}},
         ["betas has no effect with optimizer: sgd"],
