@@ -48,10 +48,11 @@ BACKBONES: dict[str, dict[str, Any]] = {
         "small_images": True,
         "kwargs": {"layers": [2, 2, 2, 2], "channels": [8, 8, 8, 8]},
     },
-    "mobilenet": {"name": "mobilenetv2_035"},
+    "mnasnet": {"name": "mnasnet_small"},
     "vit": {
         "name": "vit_tiny_patch16_224",
-        "kwargs": {"patch_size": 8, "depth": 8, "embed_dim": 16, "num_heads": 2},
+        "stages": 2,
+        "kwargs": {"patch_size": 8, "depth": 4, "embed_dim": 16, "num_heads": 2},
     },
     "swin": {
         "name": "swin_tiny_patch4_window7_224",
