@@ -113,7 +113,8 @@ class BackboneConfig(Section):
         True, description="false leaves norms shared by whole and skipped stages (the paper's ablation)"
     )
     kwargs: dict[str, Any] = Field(
-        default_factory=dict, description="further arguments of timm's model class"
+        default_factory=dict,
+        description="further arguments of timm's model class; in_chans: 1 reads grey images",
     )
 
 

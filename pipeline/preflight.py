@@ -5,24 +5,29 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from cluster.runtime import WAY_OUT, Capacity, capacity, growth, is_embedded, silence
+from pipeline.checks.model_arguments import argument_problems
+from pipeline.checks.no_effect import class_problems
+from pipeline.checks.rehearsal import recipe_problems, trial_problems
+from pipeline.checks.shapes import teacher_problems, try_network, without_refused_arguments
 from pipeline.config import Job, examine_job
-from pipeline.data.inspection import one_class_problem
+from pipeline.data.bad_items import BadItemRule
+from pipeline.data.inspection import classes_to_learn, one_class_problem
 from pipeline.data.plan import check_location
 from pipeline.data.sources import open_source
 from pipeline.doctor.checks import node_checks
 from pipeline.doctor.findings import examine
 from pipeline.doctor.nodes import Needs, Nodes
 from pipeline.errors import RequestError
-from pipeline.networks import AdaptiveDepthNetwork
+from pipeline.networks import AdaptiveDepthNetwork, NetworkDescription
 from pipeline.networks.misfit import PretrainedError
-from pipeline.networks.pretrained import check_source
+from pipeline.networks.pretrained import Source, check_source
 from pipeline.registry.register import check_model_name
 from pipeline.registry.store import connect, sqlite_path, tracking_uri
 from pipeline.search.fitting import search_problems
 from pipeline.storage.check import check_storage
 from pipeline.storage.object_store import is_s3
-from pipeline.survey import explain
-from pipeline.training.plan import describe_network, describe_teacher, shape_of
+from pipeline.training.channels import channel_problems
+from pipeline.training.plan import describe_network, describe_teacher
 
 
 def checked_job(data: Mapping[str, Any], *, await_server: Callable[[], None] = lambda: None) -> Job:
@@ -69,13 +74,17 @@ def find_problems(
 
 def design_problems(job: Job, *, stand_ins: Collection[str] = ()) -> list[str]:
     """Return what is wrong with a job wherever it runs, as for `find_problems`; nothing is reached."""
-    network, problems = (None, []) if "backbone.name" in stand_ins else _try_network(job)
+    job, problems = without_refused_arguments(job)
+    network, found = (None, []) if "backbone.name" in stand_ins else try_network(job)
+    problems += found
     if network is not None:
         problems += _layer_problems(job, network) + _floor_problems(job, network)
         problems += _distillation_problems(job, network)
-    problems += mixing_problems(job)
+    problems += channel_problems(job) + teacher_problems(job) + recipe_problems(job)
     if job.search is not None and network is not None and "search.space" not in stand_ins:
-        problems += [f"search: {problem}" for problem in search_problems(job, job.search, network)]
+        found = search_problems(job, job.search, network)
+        found += trial_problems(job, job.search, known=problems)
+        problems += [f"search: {problem}" for problem in found]
     problems += check_model_name(job.registry.model)
     return problems
 
@@ -107,43 +116,32 @@ def _cluster_problems(job: Job) -> list[str]:
     return problems and placement_problems(job, growth()) and problems
 
 
-def mixing_problems(job: Job) -> list[str]:
-    """Return why the images of a batch cannot be mixed in pairs, if so."""
-    images = job.training.micro_batch_size // job.training.workers
-    if not job.augmentation.mixes or images % 2 == 0:
-        return []
-    return [
-        f"augmentation.mixup and cutmix need an even number of images a worker, got {images} "
-        "(training.batch_size over accumulation_steps and workers); change training.batch_size"
-    ]
-
-
-def _try_network(job: Job) -> tuple[AdaptiveDepthNetwork | None, list[str]]:
-    try:
-        return shape_of(job), []
-    except ValueError as error:
-        return None, [f"backbone: {explain(error)}"]
-
-
 def _pretrained_problems(job: Job) -> list[str]:
     if job.backbone.pretrained is False:
         return []
-    try:
-        check_source(describe_network(job, num_classes=2), job.backbone.pretrained)
-    except PretrainedError as error:
-        return [f"backbone: {error}"]
-    return []
+    description = describe_network(job, num_classes=2)
+    return [f"backbone: {problem}" for problem in _source_problems(description, job.backbone.pretrained)]
 
 
 def _teacher_problems(job: Job) -> list[str]:
-    """Return what is wrong with the teacher; whether it knows the classes is seen with the data."""
+    """Return what is wrong with the teacher's weights; that they know the classes is seen with the data."""
     teacher, description = job.distillation.teacher, describe_teacher(job, num_classes=2)
     if teacher is None or description is None:
         return []
+    source: Source = True if teacher.weights is True else str(teacher.weights)
+    return [f"distillation.teacher: {problem}" for problem in _source_problems(description, source)]
+
+
+def _source_problems(description: NetworkDescription, source: Source) -> list[str]:
+    """Return why a network cannot start from its weights; one that cannot be built was told already."""
+    if argument_problems("kwargs", description.kwargs):
+        return []
     try:
-        check_source(description, True if teacher.weights is True else str(teacher.weights))
-    except ValueError as error:
-        return [f"distillation.teacher: {error}"]
+        check_source(description, source)
+    except PretrainedError as error:
+        return [str(error)]
+    except ValueError:
+        return []
     return []
 
 
@@ -191,16 +189,19 @@ def _data_problems(job: Job) -> list[str]:
         found = pool.map(lambda location: check_location(location, job.s3), locations)
         problems = [problem for location_problems in found for problem in location_problems]
     # An object store's labels are known once it is copied, which is more than a check may take.
-    if not problems and not is_s3(job.data.train):
-        problems = _class_problems(job.data.train)
-    return [f"data: {problem}" for problem in problems]
+    if problems or is_s3(job.data.train):
+        return [f"data: {problem}" for problem in problems]
+    return _class_problems(job)
 
 
-def _class_problems(location: str) -> list[str]:
+def _class_problems(job: Job) -> list[str]:
+    rule = BadItemRule(job.data.bad_items, job.data.max_bad_fraction)
     try:
-        return one_class_problem(open_source(location))
+        source = open_source(job.data.train)
     except RequestError as error:
-        return list(error.problems)
+        return [f"data: {problem}" for problem in error.problems]
+    problems = [f"data: {problem}" for problem in one_class_problem(source)]
+    return problems or class_problems(job, len(classes_to_learn(source, rule)))
 
 
 def _node_problems(job: Job) -> list[str]:

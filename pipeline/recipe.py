@@ -35,13 +35,18 @@ class TrainingConfig(Section):
     )
     cpus_per_worker: Count = Field(1, description="CPUs a worker: they compute, or with use_gpu load images")
     use_gpu: bool = Field(False, description="one GPU a worker (nccl); without it CPU (gloo)")
-    optimizer: str = Field("sgd", description="timm's name of it: sgd (Nesterov's), adamw, lamb, lion, muon")
+    optimizer: str = Field(
+        "sgd", description="timm's name of it: momentum (plain SGD), sgd (Nesterov's), adamw, lamb"
+    )
     optimizer_kwargs: dict[str, Any] = Field(
         default_factory=dict, description="further arguments of the optimizer, such as betas"
     )
     lr: Positive = Field(0.1, description="peak learning rate")
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="of optimizers that have one")
-    weight_decay: Annotated[float, Field(ge=0)] = Field(1e-4, description="none on norms and biases")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        1e-4, description="none on norms, biases and position embeddings, see decay_all"
+    )
+    decay_all: bool = Field(False, description="weight_decay of norms, biases and position embeddings, too")
     layer_decay: Fraction | None = Field(
         None, description="factor on lr from a layer to the one before it, for fine-tuning; 0.65 to 0.9"
     )
@@ -133,6 +138,7 @@ class TrainingConfig(Section):
             raise ValueError(f"warmup_epochs < epochs must hold, got {self.warmup_epochs} and {self.epochs}")
         self._check_optimizer()
         self._check_schedule()
+        self.refuse_without_effect({"decay_all": self.weight_decay > 0}, "with weight_decay: 0")
         self.refuse_without_effect({"clip_mode": self.clip_grad is not None}, "without clip_grad")
         if self.sync_batch_norm and not (self.use_gpu and self.workers > 1):
             raise ValueError(
@@ -192,9 +198,9 @@ class TeacherConfig(Section):
 class DistillationConfig(Section):
     """How the shallower depths learn from the whole network.
 
-    `reduction: mean`, `students: base`, `student_labels: none`, `features: 0` is the paper's rule
-    (arXiv:2312.16392, section 3.3) with logits alone. The defaults cost 5 % more in a step and bring more
-    after short training.
+    `reduction: mean`, `students: base`, `student_labels: none`, `features: 0` with `training.passes:
+    sequential` is the paper's rule (arXiv:2312.16392, section 3.3) with logits alone. The defaults cost 5 %
+    more in a step and bring more after short training.
     """
 
     alpha: Fraction = Field(0.5, description="share of the super-net's loss; the students have the rest")

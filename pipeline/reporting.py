@@ -13,9 +13,8 @@ from pipeline.reporter import Reporter
 from pipeline.search.record import Outcome
 from pipeline.search.settings import describe_values
 from pipeline.search.sweep import trial_name
-from pipeline.training.epochs import EpochReport
+from pipeline.training.epochs import ALONE, EpochReport
 from pipeline.training.progress import Progress
-from pipeline.training.worker import ALONE
 
 NUM_BEST = 5
 """Of the splits that are told; chosen."""

@@ -13,9 +13,9 @@ Integers = Annotated[tuple[int, ...], Field(strict=False)]
 
 
 class Section(BaseModel):
-    """A frozen part of the job file that refuses unknown keys and wrong types."""
+    """A frozen part of the job file that refuses unknown keys, wrong types and infinite numbers."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     def is_changed(self, key: str) -> bool:
         """Return whether a setting differs from its default; a resolved job file spells defaults out."""

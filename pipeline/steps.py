@@ -15,9 +15,11 @@ from cluster.daemons import daemons_watched
 from cluster.runtime import connected, run_remotely
 from cluster.usage import UsageWatch
 from pipeline.baselines.record import BaselineRecords
+from pipeline.checks.no_effect import class_problems
 from pipeline.config import Job
 from pipeline.data.plan import DataPlan, prepare_data
 from pipeline.errors import JobError, RequestError
+from pipeline.evaluation.choices import made_choices
 from pipeline.evaluation.table import ProfileTable
 from pipeline.folder import JobFolder
 from pipeline.measuring import load_evaluated, measure_checkpoint
@@ -59,6 +61,7 @@ from pipeline.search.sweep import SweepBoard
 from pipeline.search.trial import WINNER
 from pipeline.search.verdict import describe_verdict
 from pipeline.storage import StoragePath
+from pipeline.training.channels import channels_of
 from pipeline.training.initial_weights import GivenWeights, store_initial_weights
 from pipeline.training.plan import (
     TrainingPlan,
@@ -206,7 +209,8 @@ def prepare_images(job: Job, folder: JobFolder, reporter: Reporter) -> None:
     """Check every image and decide which of them train.
 
     Raises:
-        RequestError: If images or labels are wrong beyond what the job allows, or too few for one batch.
+        RequestError: If images or labels are wrong beyond what the job allows, too few for one batch, or of
+            too few classes for a setting.
     """
     data = job.data
     plan = prepare_data(
@@ -218,12 +222,16 @@ def prepare_images(job: Job, folder: JobFolder, reporter: Reporter) -> None:
         max_bad_fraction=data.max_bad_fraction,
         s3=job.s3,
         cache_limit_gib=data.cache_limit_gib,
+        channels=channels_of(job),
         on_progress=lambda done, total: reporter.advance("checking images", done, total),
     )
     for problem in plan.skipped:
         reporter.say(f"left out: {problem}")
     check_batches(job, plan)
     check_repeats(job, plan)
+    check_policy(job, plan)
+    if problems := class_problems(job, plan.num_classes):
+        raise RequestError(problems)
     reporter.say(
         f"data: {len(plan.train_rows)} training and {len(plan.validation_rows)} validation images, "
         f"{plan.num_classes} classes"
@@ -291,6 +299,16 @@ def check_repeats(job: Job, plan: DataPlan) -> None:
             "augmentation.repeats needs data that is kept whole on every machine, got "
             f"{job.augmentation.repeats} for {job.data.train}, which is larger than data.cache_limit_gib "
             f"({job.data.cache_limit_gib:g}) and streamed; write 1, or raise the limit"
+        )
+
+
+def check_policy(job: Job, plan: DataPlan) -> None:
+    """Raise RequestError if a policy should vary images of more than 8 bits, of which Pillow varies none."""
+    if job.augmentation.policy is not None and plan.is_deep:
+        raise RequestError(
+            "augmentation.policy varies images of 8 bits, got "
+            f"{job.augmentation.policy} for {job.data.train}, which holds 16-bit grey; leave it out "
+            "(color_jitter, erasing, mixup and cutmix take any depth), or save the images with 8 bits"
         )
 
 
@@ -392,9 +410,17 @@ def evaluate(session: Session) -> ProfileTable:
             f"norm statistics taken anew for every path: mean top-1 {means['training']:.4f} to "
             f"{means['paths']:.4f}; {'kept' if measurement.table.statistics == 'paths' else 'dropped'}"
         )
+    result = tune(session)
+    choices = made_choices(
+        trials=len(result.trials) if result else 0,
+        epochs=plan.recipe.epochs,
+        averages=plan.recipe.ema_decay is not None,
+        statistics=len(measurement.mean_top1),
+    )
+    table = replace(measurement.table, choices=choices)
     session.folder.analysis.write_text(measurement.analysis.to_json())
-    path.write_text(measurement.table.to_json())
-    return measurement.table
+    path.write_text(table.to_json())
+    return table
 
 
 def register(session: Session) -> RegisteredVersion:

@@ -146,6 +146,23 @@ class SearchSpace:
             counts.pop(BACKBONE, None)
         return math.prod(counts.values())
 
+    def corners(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield designs with the outermost values of every range but a split's, each with the key tried."""
+        for key, range_ in self.ranges.items():
+            match range_:
+                case Conditional():
+                    for value, ranges in range_.choices.items():
+                        middle = {name: part.corners()[0] for name, part in ranges.items()}
+                        yield key, {**middle, key: value}
+                        for name, part in ranges.items():
+                            for corner in part.corners():
+                                yield name, {**middle, key: value, name: corner}
+                case SplitPoints() | SplitRatios() | SplitRatio():
+                    continue
+                case _:
+                    for corner in range_.corners():
+                        yield key, {key: corner}
+
     def _ordered(self) -> list[tuple[str, PlainRange | Conditional | AnySplit]]:
         """Return the entries, a split after all that it may follow from."""
         return sorted(self.ranges.items(), key=lambda item: item[0] == SPLIT)
@@ -200,7 +217,7 @@ class SearchSpace:
     def _corner_problems(self, job: Job) -> list[str]:
         """Return which values of the ranges the job file would refuse."""
         refusals: dict[str, str] = {}
-        for key, design in self._corners():
+        for key, design in self.corners():
             try:
                 job.override(design)
             except RequestError as error:
@@ -210,23 +227,6 @@ class SearchSpace:
                     "narrow the range",
                 )
         return list(refusals.values())
-
-    def _corners(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield the outermost values of every range, with the key that is tried and what goes with it."""
-        for key, range_ in self.ranges.items():
-            match range_:
-                case Conditional():
-                    for value, ranges in range_.choices.items():
-                        middle = {name: part.corners()[0] for name, part in ranges.items()}
-                        yield key, {**middle, key: value}
-                        for name, part in ranges.items():
-                            for corner in part.corners():
-                                yield name, {**middle, key: value, name: corner}
-                case SplitPoints() | SplitRatios() | SplitRatio():
-                    continue
-                case _:
-                    for corner in range_.corners():
-                        yield key, {key: corner}
 
     def _start_problems(self, job: Job, stages: Sequence[StageSize]) -> list[str]:
         """Return why the search could not start from the job's own settings, or from points of the user's."""

@@ -61,7 +61,8 @@ def test_a_profile_table_prints_as_aligned_lines(table):
         "profile            top-1    loss  MMACs  params (M)  p50 ms  p95 ms  Pareto",
         "F        trained  0.5000  1.2500    2.0        0.03    1.50    2.50       ●",
         "T        trained  0.2500  1.5000    1.0        0.02    1.00    2.00       ●",
-        "100 validation images; latency on <cpu>, 2 threads, batch 1, float32",
+        "top-1 on 100 validation images that may also have chosen the trial, the epoch and the norm "
+        "statistics; latency on <cpu>, 2 threads, batch 1, float32",
     ]
 
 

@@ -202,6 +202,7 @@ def test_a_job_answers_machines_with_one_document_whatever_ray_prints(process, t
     assert ended.returncode == 0
     assert answer["version"]["uri"] == "models:/tiny/1"
     assert [row["profile"] for row in answer["table"]["results"]] == ["FF", "FT", "TF", "TT"]
+    assert answer["table"]["choices"] == ["trial", "statistics"]
     assert "trial 2/2  epoch 1/1" in ended.stderr
     steps = {}
     for verb in ("tune", "train", "evaluate"):

@@ -55,6 +55,10 @@ def test_every_preset_is_a_valid_job(name):
             {"training": {"epochs": 2, "workers": 2, "use_gpu": True}, "limits": {"max_gpus": 1}},
             "limits: max_workers and max_gpus must let one training run, got 1 for training.workers 2",
         ),
+        (
+            {"training": {"epochs": 2, "weight_decay": 0.0, "decay_all": True}},
+            "training: decay_all has no effect with weight_decay: 0; leave it out",
+        ),
         ({"name": "a/b"}, "name: string should match pattern"),
         ({"split": "half"}, "split: input should be 'paper', got 'half'"),
         (

@@ -54,6 +54,10 @@ def test_a_sound_job_has_no_problem_and_leaves_no_trace(tmp_path):
             {"registry": {"model": "tiny", "gate": {"floors": {"full": 0.9, "TFF": 0.8}}}},
             "registry.gate.floors: profile 'TFF' has 3 letters, resnet18 has 4 skippable stages",
         ),
+        (
+            {"backbone": {"name": "resnet18", "kwargs": {"in_chans": 4}}},
+            "in_chans must be 3, images are then",
+        ),
         ({"split": [1, 1]}, "a split has one point a stage, got 2"),
         ({"split": [1, 1, 1, 3]}, "got 3 for stage 4 of resnet18, which has 2 blocks"),
         ({"data": {"train": "nowhere/at/all", "image_size": 16}}, "nowhere/at/all"),

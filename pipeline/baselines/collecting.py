@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from pipeline.recipe import TrainingConfig
 from pipeline.training.best import best_epoch
-from pipeline.training.epochs import EpochReport
-from pipeline.training.worker import ALONE, SCORE
+from pipeline.training.epochs import ALONE, SCORE, EpochReport
 
 from .record import BaselineRecord
 from .result import DEPTHS, BaselineRun, Baselines, Depth, Kind

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from pipeline.evaluation.choices import describe_images
+
 from .result import Baselines, Comparison, Spread
 from .trainings import BaselineTraining
 
@@ -11,6 +13,8 @@ COLUMNS = ("depth", "seeds", "adaptive top-1", "alone top-1", "gain", "standard 
 def describe_baselines(baselines: Baselines) -> list[str]:
     """Return sentences for the user."""
     lines = [describe_comparison(one) for one in baselines.comparisons]
+    if lines and max(run.epochs for run in baselines.runs) > 1:
+        lines.append(f"top-1 is on {describe_images('validation images', ['epoch'])} of each training")
     cost, num_depths = baselines.cost, baselines.num_profiles
     if cost is not None:
         lines.append(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.evaluation.choices import describe_images
 from pipeline.registry.probe import require_answer
 from pipeline.terminal import print_profiles, print_table
 
@@ -59,6 +60,7 @@ def models(
             ["version", "aliases", "profiles", "full top-1", "base top-1", "full MMACs", "base MMACs"],
             [version.row() for version in listed],
             title="registered versions",
+            caption=f"top-1 on {describe_images('validation images', None)}; `skipline profiles` says which",
         )
 
 

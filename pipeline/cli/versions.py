@@ -178,7 +178,7 @@ def verify(
                 ["profile", "", "registered", "now", "difference", "allowed"],
                 [comparison.row() for comparison in found.comparisons],
                 title=f"top-1 of {found.version}",
-                caption=f"{found.num_images} images, {images}",
+                caption=f"{found.num_images} images, {images}; registered on {found.registered_on}",
             )
     with exit_codes():
         if found.broken:

@@ -4,13 +4,13 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.data.sources import Images, ImageSource, UnreadableImageError
+from pipeline.data.sources import BYTES_A_PIXEL, Images, ImageSource, UnreadableImageError
 
 BadItems = dict[int, str]
 """Row to the reason why its image cannot be used, the reason opening with its file or row."""
@@ -79,44 +79,63 @@ def find_unknown_labels(
     }
 
 
-def find_unreadable_images(
-    source: Images, rows: Sequence[int], on_images: Callable[[int], None]
-) -> tuple[BadItems, int]:
-    """Return the rows whose image cannot be decoded, and the bytes of all others' pixels.
+@dataclass
+class Decoded:
+    """What decoding images has shown.
 
-    It decodes all of them, on every core.
+    Attributes:
+        bad: Rows whose image cannot be decoded.
+        num_bytes: Of the pixels of all others.
+        is_deep: Whether one of these has more than 8 bits a channel.
+    """
+
+    bad: BadItems = field(default_factory=dict)
+    num_bytes: int = 0
+    is_deep: bool = False
+
+    def add(self, other: "Decoded") -> None:
+        """Take in what others of the images have shown."""
+        self.bad |= other.bad
+        self.num_bytes += other.num_bytes
+        self.is_deep |= other.is_deep
+
+
+def decode_all(
+    source: Images, rows: Sequence[int], on_images: Callable[[int], None], channels: int = 3
+) -> Decoded:
+    """Decode images on every core, and keep none.
 
     Args:
         source: Holds the images.
         rows: The rows to look at.
         on_images: Told the number of images each time some are done.
+        channels: Which the images are read with.
     """
     tasks = [rows[start : start + _ROWS_A_TASK] for start in range(0, len(rows), _ROWS_A_TASK)]
-    bad: BadItems = {}
-    decoded_bytes = 0
+    total = Decoded()
     pool = ThreadPoolExecutor(_num_threads())
     try:
-        for task, found in zip(tasks, pool.map(lambda task: _decode(source, task), tasks), strict=True):
-            bad.update(found[0])
-            decoded_bytes += found[1]
+        found = pool.map(lambda task: _decode(source, task, channels), tasks)
+        for task, decoded in zip(tasks, found, strict=True):
+            total.add(decoded)
             on_images(len(task))
     finally:
         pool.shutdown(cancel_futures=True)
-    return bad, decoded_bytes
+    return total
 
 
-def _decode(source: Images, rows: Sequence[int]) -> tuple[BadItems, int]:
-    """Return what cannot be decoded of some rows, and the bytes of what can."""
-    bad: BadItems = {}
-    decoded_bytes = 0
+def _decode(source: Images, rows: Sequence[int], channels: int) -> Decoded:
+    """Return what some rows have shown."""
+    decoded = Decoded()
     for row in rows:
         try:
-            image = source.read(row)
+            image = source.read(row, channels)
         except UnreadableImageError as err:
-            bad[row] = str(err)
+            decoded.bad[row] = str(err)
         else:
-            decoded_bytes += 3 * image.width * image.height
-    return bad, decoded_bytes
+            decoded.num_bytes += BYTES_A_PIXEL[image.mode] * image.width * image.height
+            decoded.is_deep |= image.mode == "F"
+    return decoded
 
 
 def _num_threads() -> int:

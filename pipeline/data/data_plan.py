@@ -54,6 +54,8 @@ class DataPlan:
         train_shard_rows: Number of rows of every shard of the training location where it is streamed, else
             empty; shape (shards,).
         validation_shard_rows: Likewise of the validation location.
+        channels: Which images are read with: 3 for RGB, 1 for grey.
+        is_deep: Whether a training image has more than 8 bits a channel.
         s3: How every worker reaches the store of s3:// locations; None without such locations.
         skipped: One line an item left out by the rule for bad items, opening with its file or row.
     """
@@ -71,6 +73,8 @@ class DataPlan:
     validation_decoded_bytes: int = 0
     train_shard_rows: IntArray = field(default_factory=_no_shards)
     validation_shard_rows: IntArray = field(default_factory=_no_shards)
+    channels: int = 3
+    is_deep: bool = False
     s3: S3Config | None = None
     skipped: tuple[str, ...] = ()
 

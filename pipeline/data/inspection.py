@@ -9,8 +9,8 @@ import numpy.typing as npt
 from pipeline.data.bad_items import (
     BadItemRule,
     BadItems,
+    decode_all,
     find_unknown_labels,
-    find_unreadable_images,
 )
 from pipeline.data.sources import UNKNOWN_LABEL, ImageSource
 from pipeline.data.streaming.scan import ScannedSource
@@ -27,12 +27,14 @@ class Inspection:
         labels: Index into the classes to be learnt a row, or `UNKNOWN_LABEL`; shape (rows,).
         bad: Rows that cannot be used.
         decoded_bytes: Size of all images as pixels.
+        is_deep: Whether an image has more than 8 bits a channel.
     """
 
     source: ImageSource
     labels: IntArray
     bad: BadItems
     decoded_bytes: int
+    is_deep: bool
 
     @property
     def shard_rows(self) -> IntArray:
@@ -54,7 +56,7 @@ class Inspection:
 
 
 def inspect_source(
-    source: ImageSource, class_names: Sequence[str], on_images: Callable[[int], None]
+    source: ImageSource, class_names: Sequence[str], on_images: Callable[[int], None], channels: int
 ) -> Inspection:
     """Return what is usable of a source; decodes every image whose label is known.
 
@@ -62,17 +64,19 @@ def inspect_source(
         source: The images.
         class_names: The classes to be learnt; labels are matched by name.
         on_images: Told the number of images each time some are done.
+        channels: Which the images are read with.
     """
     labels = match_labels(source, class_names)
     bad = find_unknown_labels(source, labels, class_names)
     if isinstance(source, ScannedSource):
         on_images(len(source))
-        unreadable, decoded_bytes = source.unreadable, source.decoded_bytes
+        decoded = source.decoded
     else:
         on_images(len(bad))
         rows = np.flatnonzero(labels >= 0).tolist()
-        unreadable, decoded_bytes = find_unreadable_images(source, rows, on_images)
-    return Inspection(source, labels, dict(sorted((bad | unreadable).items())), decoded_bytes)
+        decoded = decode_all(source, rows, on_images, channels)
+    bad = dict(sorted((bad | decoded.bad).items()))
+    return Inspection(source, labels, bad, decoded.num_bytes, decoded.is_deep)
 
 
 def match_labels(source: ImageSource, class_names: Sequence[str]) -> IntArray:

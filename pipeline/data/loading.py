@@ -29,7 +29,7 @@ from pipeline.errors import JobError
 
 IntArray = npt.NDArray[np.int64]
 Sample = tuple[Tensor, int]
-"""Image, float32 of shape (3, H, W), and label."""
+"""Image, float32 of shape (C, H, W) with the channels C of the plan, and label."""
 
 
 class ImageDataset(Dataset[Sample]):
@@ -48,6 +48,7 @@ class ImageDataset(Dataset[Sample]):
         s3: How to reach the store of an s3:// location; None for boto3's own defaults.
         decoded_bytes: Size of all images of the location as pixels, which decides whether they are kept so.
         shard_rows: Number of rows of every shard, where the location is streamed; else None or empty.
+        channels: Which images are read with.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class ImageDataset(Dataset[Sample]):
         s3: S3Config | None = None,
         decoded_bytes: int | None = None,
         shard_rows: IntArray | None = None,
+        channels: int = 3,
     ) -> None:
         self._location = location
         self._rows = rows
@@ -72,6 +74,7 @@ class ImageDataset(Dataset[Sample]):
         self._s3 = s3
         self._decoded_bytes = decoded_bytes
         self._shard_rows = shard_rows
+        self._channels = channels
         self._source: ImageSource | StreamedImages | None = None
 
     def __len__(self) -> int:
@@ -114,7 +117,7 @@ class ImageDataset(Dataset[Sample]):
         """Return the source whose images are all within reach of this machine."""
         source = open_source(self._location, self._s3, self._fingerprint)
         self._check_fingerprint(source.fingerprint)
-        return keep_decoded(source, self._decoded_bytes)
+        return keep_decoded(source, self._decoded_bytes, self._channels)
 
     def _open_streamed(self) -> StreamedImages:
         """Return the images whose shards are fetched as they are needed."""
@@ -140,7 +143,7 @@ class ImageDataset(Dataset[Sample]):
     def _read(self, position: int) -> Sample:
         """Return an image, augmented from the random state as it is."""
         try:
-            image = self.open().read(int(self._rows[position]))
+            image = self.open().read(int(self._rows[position]), self._channels)
         except UnreadableImageError as err:
             raise UnreadableImageError(
                 f"every image must stay as it was checked, in {self._location!r} one has not: {err}; restore "
@@ -175,7 +178,7 @@ def train_loader(
         grain: A worker's share of a batch is a multiple of this.
 
     Returns:
-        A loader of images, float32 of shape (B, 3, H, W), and labels, int64 of shape (B,), where B is the
+        A loader of images, float32 of shape (B, C, H, W), and labels, int64 of shape (B,), where B is the
         worker's share, see `batch_shares`.
 
     Raises:
@@ -192,6 +195,7 @@ def train_loader(
         s3=plan.s3,
         decoded_bytes=plan.train_decoded_bytes,
         shard_rows=plan.train_shard_rows,
+        channels=plan.channels,
     )
     sampler = _train_sampler(
         plan,
@@ -262,7 +266,7 @@ def validation_loader(
         num_loader_workers: Processes that decode for this worker; 0 decodes in the worker itself.
 
     Returns:
-        A loader of images, float32 of shape (B, 3, H, W), and labels, int64 of shape (B,), in the plan's
+        A loader of images, float32 of shape (B, C, H, W), and labels, int64 of shape (B,), in the plan's
         order.
 
     Raises:
@@ -280,6 +284,7 @@ def validation_loader(
         s3=plan.s3,
         decoded_bytes=plan.train_decoded_bytes if is_split else plan.validation_decoded_bytes,
         shard_rows=shard_rows,
+        channels=plan.channels,
     )
     settings = _loader_settings(dataset, num_loader_workers)
     source = dataset.open()

@@ -44,6 +44,7 @@ def prepare_data(
     max_bad_fraction: float,
     s3: S3Config | None = None,
     cache_limit_gib: float = 200.0,
+    channels: int = 3,
     on_progress: Progress | None = None,
 ) -> DataPlan:
     """Return which images train and which validate, after every one of them was decoded once.
@@ -61,6 +62,7 @@ def prepare_data(
             1].
         s3: How to reach the store of s3:// locations; None for boto3's own defaults.
         cache_limit_gib: Shards that are larger together, as they are stored, are streamed.
+        channels: Which images are read with: 3 for RGB, 1 for grey.
         on_progress: Called in this thread as images are done.
 
     Raises:
@@ -77,15 +79,16 @@ def prepare_data(
         ]
     )
     limit_bytes = int(cache_limit_gib * 2**30)
-    sources = [_open(location, s3 or S3Config(), limit_bytes) for location in locations]
+    sources = [_open(location, s3 or S3Config(), limit_bytes, channels) for location in locations]
     _raise_if_any(one_class_problem(sources[0]))
     class_names = classes_to_learn(sources[0], rule)
-    inspections = _inspect(sources, class_names, on_progress or _silent)
+    inspections = _inspect(sources, class_names, on_progress or _silent, channels)
     _raise_if_any(_content_problems(inspections, class_names, rule))
     if validation is None:
         plan = _split_plan(inspections[0], class_names, validation_fraction=validation_fraction, seed=seed)
     else:
         plan = _given_plan(inspections[0], inspections[1], class_names)
+    plan = replace(plan, channels=channels, is_deep=inspections[0].is_deep)
     if any(map(is_s3, locations)):
         plan = replace(plan, s3=s3 or S3Config())
     _log_plan(plan)
@@ -96,6 +99,7 @@ def inspect_location(
     location: str,
     class_names: Sequence[str],
     *,
+    channels: int = 3,
     s3: S3Config | None = None,
     on_progress: Progress | None = None,
 ) -> Inspection:
@@ -104,6 +108,7 @@ def inspect_location(
     Args:
         location: Of images with labels.
         class_names: What the network tells apart; labels are matched by name.
+        channels: Which images are read with.
         s3: How to reach the store of an s3:// location; None for boto3's own defaults.
         on_progress: Called in this thread as images are done.
 
@@ -112,7 +117,7 @@ def inspect_location(
         JobError: If an object store fails while its images are copied to this machine.
     """
     _raise_if_any(check_location(location, s3))
-    (inspection,) = _inspect([open_source(location, s3)], class_names, on_progress or _silent)
+    (inspection,) = _inspect([open_source(location, s3)], class_names, on_progress or _silent, channels)
     if not len(inspection.rows):
         raise RequestError(
             f"data must show classes that the network knows ({', '.join(class_names[:5])}...), "
@@ -121,11 +126,11 @@ def inspect_location(
     return inspection
 
 
-def _open(location: str, s3: S3Config, limit_bytes: int) -> ImageSource:
+def _open(location: str, s3: S3Config, limit_bytes: int, channels: int) -> ImageSource:
     """Return the source at a location; shards beyond the limit are looked through now, and streamed later."""
     shards = find_sharded(location, s3)
     if shards is not None and shards.size_bytes > limit_bytes:
-        return ScannedSource(shards)
+        return ScannedSource(shards, channels)
     return open_source(location, s3)
 
 
@@ -157,7 +162,7 @@ def _request_problems(train: str, validation: str | None, validation_fraction: f
 
 
 def _inspect(
-    sources: Sequence[ImageSource], class_names: Sequence[str], on_progress: Progress
+    sources: Sequence[ImageSource], class_names: Sequence[str], on_progress: Progress, channels: int
 ) -> list[Inspection]:
     """Return one inspection a source, with the progress counted over all of them."""
     total = sum(map(len, sources))
@@ -168,7 +173,7 @@ def _inspect(
         done += num_images
         on_progress(done, total)
 
-    return [inspect_source(source, class_names, count) for source in sources]
+    return [inspect_source(source, class_names, count, channels) for source in sources]
 
 
 def _content_problems(

@@ -17,16 +17,17 @@ def png_thumbnail(image_CHW: Tensor, preprocessing: Preprocessing) -> str:
     """Return a network's input as the picture that it was made of.
 
     Args:
-        image_CHW: Normalised, shape (3, height, width), on the CPU.
+        image_CHW: Normalised, shape (3 or 1, height, width), on the CPU.
         preprocessing: How it was normalised.
 
     Returns:
         A PNG file of at most `MAX_SIZE` pixels a side, in base64.
     """
-    mean_C11 = torch.tensor(preprocessing.mean).view(3, 1, 1)
-    std_C11 = torch.tensor(preprocessing.std).view(3, 1, 1)
+    mean_C11 = torch.tensor(preprocessing.mean).view(-1, 1, 1)
+    std_C11 = torch.tensor(preprocessing.std).view(-1, 1, 1)
     pixels_CHW = ((image_CHW * std_C11 + mean_C11) * 255).round().clamp(0, 255).to(torch.uint8)
-    picture = Image.fromarray(pixels_CHW.permute(1, 2, 0).contiguous().numpy())
+    # Pillow takes grey without an axis of one.
+    picture = Image.fromarray(pixels_CHW.permute(1, 2, 0).squeeze(2).contiguous().numpy())
     picture.thumbnail((MAX_SIZE, MAX_SIZE))
     file = io.BytesIO()
     picture.save(file, format="PNG", optimize=True)

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from .choices import Choice, describe_images
+
 if TYPE_CHECKING:
     from ..networks.cost import Latency
 
@@ -73,6 +75,8 @@ class ProfileTable:
         latency: The conditions of the latency columns.
         weights: Which weights of the training these are.
         statistics: What norms with running statistics normalise by.
+        choices: What the validation images chose beside; None where that is not recorded, as in tables of
+            earlier releases.
     """
 
     results: tuple[ProfileResult, ...]
@@ -80,6 +84,7 @@ class ProfileTable:
     latency: LatencyConditions
     weights: Weights = "latest"
     statistics: Statistics = "training"
+    choices: tuple[Choice, ...] | None = None
 
     @property
     def full(self) -> ProfileResult:
@@ -119,12 +124,14 @@ class ProfileTable:
     def from_json(cls, text: str) -> "ProfileTable":
         """Read what `to_json` wrote."""
         data: dict[str, Any] = json.loads(text)
+        choices = data.get("choices")
         return cls(
             results=tuple(ProfileResult(**row) for row in data["results"]),
             num_images=data["num_images"],
             latency=LatencyConditions(**data["latency"]),
             weights=data["weights"],
             statistics=data.get("statistics", "training"),
+            choices=None if choices is None else tuple(choices),
         )
 
     def columns(self) -> Sequence[str]:
@@ -162,11 +169,21 @@ class ProfileTable:
         return "\n".join(f"| {line} |" for line in lines) + f"\n\n{self.conditions}."
 
     @property
-    def conditions(self) -> str:
-        """What has to be known about the table, as text."""
+    def images(self) -> str:
+        """What the accuracies are counted on, and what these images chose, as text."""
+        return describe_images(f"{self.num_images} validation images", self.choices)
+
+    @property
+    def remarks(self) -> str:
+        """What else has to be known about the table, as text."""
         averaged = "weights are a moving average; " if self.weights == "average" else ""
         calibrated = "norm statistics taken anew for every path; " if self.statistics == "paths" else ""
-        return f"{averaged}{calibrated}{self.num_images} validation images; latency on {self.latency}"
+        return f"{averaged}{calibrated}latency on {self.latency}"
+
+    @property
+    def conditions(self) -> str:
+        """All that has to be known about the table, as text."""
+        return f"top-1 on {self.images}; {self.remarks}"
 
 
 def as_text(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -56,7 +56,7 @@ def _caption(report: Report) -> str:
     return (
         f"last minute p50 {_number(report['p50_ms'], 1)} ms, p95 {_number(report['p95_ms'], 1)} ms in the "
         f"server; target {report['target_p95_ms']:g} ms{kept}\n"
-        f"mean depth: 1 is full, 0 is base; top-1 on {report['validation_images']} validation images"
+        f"mean depth: 1 is full, 0 is base; top-1 on {report['counted_on']}"
     )
 
 

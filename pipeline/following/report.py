@@ -62,6 +62,7 @@ class Report:
         p50_ms: Time in the server, from arrival to answer, in the last minute; None of no requests.
         p95_ms: Its 95th percentile.
         validation_images: How many images the accuracies were counted on.
+        counted_on: Which images these are, as text.
     """
 
     target_p95_ms: float
@@ -75,6 +76,7 @@ class Report:
     p50_ms: float | None
     p95_ms: float | None
     validation_images: int
+    counted_on: str
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON holds."""
@@ -99,7 +101,7 @@ class Record:
 
     def __init__(self, table: ProfileTable, target_ms: float) -> None:
         self._top1 = {row.profile: row.top1 for row in table.results}
-        self._validation_images = table.num_images
+        self._table = table
         self._target_ms = target_ms
         self._images: Counter[str] = Counter()
         self._requests = self._within = 0
@@ -132,7 +134,8 @@ class Record:
             last_minute=Mix.of(recent, self._top1),
             p50_ms=percentile(latencies_ms, 50) if latencies_ms else None,
             p95_ms=percentile(latencies_ms, 95) if latencies_ms else None,
-            validation_images=self._validation_images,
+            validation_images=self._table.num_images,
+            counted_on=self._table.images,
         )
 
     def _forget(self, time_s: float) -> None:

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from .backbone import create_backbone, input_shape
 from .cost import ProfileCost, SegmentMacs, count_segment_macs
-from .families import Family, State, hidden_of, run_steps
+from .families import Family, State, hidden_of
 from .pretrained import initial_weights, start_from
 from .profiles import SKIPPED, DepthProfile, resolve_split
 from .rewire import insert, rewire
+from .segments import Run, run_head, run_recomputed, run_stage, run_stem, with_own_code
 from .skips import Letters, Skip, assign_letters, plan_skips
 from .stages import StageLayout, find_stages, require_family
 from .statistics import keeps_statistics, locate_statistics, separate_statistics
@@ -126,7 +126,8 @@ class AdaptiveDepthNetwork(nn.Module):
         self.skip_norms = self._double_norms()
         self.path_statistics = nn.Module()
         self._statistics_segments: dict[str, int] = {}
-        self._wired: Wiring | None = None
+        self._compiler: Callable[[Run], Run] | None = None
+        self._compiled: dict[tuple[int, int | None, int], Run] = {}
         self.reset_path_statistics()
 
     @classmethod
@@ -302,18 +303,51 @@ class AdaptiveDepthNetwork(nn.Module):
             state: Images, shape (B, channels, height, width), or what the segment before returned.
             path: Letters of the stages so far, this one's included; see `path`.
         """
-        form = self.form(segment, path)
-        if segment == 0:
-            return run_steps(form[0], self.family.stem, state)
-        if segment == self.num_segments - 1:
-            return form[0].forward_head(run_steps(form[0], self.family.tail, state))  # type: ignore[operator]
-        recompute = self.recomputes_activations and self.training and torch.is_grad_enabled()
-        for module in form:
-            if recompute:
-                state = checkpoint(self.family.run, module, state, use_reentrant=False)
+        learns = self.training and torch.is_grad_enabled()
+        is_stage = 0 < segment < self.num_segments - 1
+        for number, module in enumerate(self.form(segment, path)):
+            run = self._compiled_run(segment, path, number) if learns else self._run(segment)
+            if learns and is_stage and self.recomputes_activations:
+                state = run_recomputed(run, self.family, module, state)
             else:
-                state = self.family.run(module, state)
+                state = run(self.family, module, state)
         return state
+
+    def compile(self, **options: Any) -> None:  # noqa: ANN401
+        """Compile the training passes, one graph for each structure that a segment has.
+
+        All depths and all sets of students share these graphs; a form of a segment that differs only in
+        its norms needs no other. Evaluation runs as before: it comes in batches of other sizes.
+
+        Args:
+            **options: Passed to `torch.compile`.
+        """
+        self._compiler = functools.partial(torch.compile, **options)
+
+    def _run(self, segment: int) -> Run:
+        if segment == 0:
+            return run_stem
+        return run_head if segment == self.num_segments - 1 else run_stage
+
+    def _compiled_run(self, segment: int, path: str, number: int) -> Run:
+        """Return what runs a module of a form, compiled where `compile` was called."""
+        if self._compiler is None:
+            return self._run(segment)
+        structure = (segment, self._num_blocks(segment, path), number)
+        if structure not in self._compiled:
+            self._compiled[structure] = self._compiler(with_own_code(self._run(segment)))
+        return self._compiled[structure]
+
+    def _num_blocks(self, segment: int, path: str) -> int | None:
+        """Return how many blocks a stage runs; its forms that run as many differ only in norms."""
+        if not 0 < segment < self.num_segments - 1:
+            return None
+        return self._split_now[segment - 1] if self.skips(segment, path) else None
+
+    @property
+    def _split_now(self) -> tuple[int, ...]:
+        """Mandatory blocks of every stage."""
+        return self.split
 
     def subnetwork(self, profile: str | DepthProfile) -> nn.Module:
         """Return one depth as an ordinary timm model: skipped blocks gone, the right norms in place.
@@ -327,6 +361,7 @@ class AdaptiveDepthNetwork(nn.Module):
 
     def with_path_statistics(self) -> Self:
         """Return a copy whose norms keep running statistics for every path apart; they start as copies."""
+        _ = self.segment_macs  # counted here once, they are not counted in every copy
         network = copy.deepcopy(self)
         network.description = replace(self.description, path_statistics=True)
         network.reset_path_statistics()
@@ -334,15 +369,14 @@ class AdaptiveDepthNetwork(nn.Module):
 
     def reset_path_statistics(self) -> None:
         """Start the statistics of every path, where they are apart, as copies of what the norms remember."""
-        if not self.description.path_statistics:
-            return
-        self._statistics_segments = locate_statistics(
-            self.backbone, self.family, self.layouts, input_shape=self.input_shape
-        )
-        self.path_statistics = separate_statistics(
-            self.backbone, self.skip_norms, self._letters, self._skips, self._statistics_segments
-        )
-        self._wired = None
+        if self.description.path_statistics:
+            self._statistics_segments = locate_statistics(
+                self.backbone, self.family, self.layouts, input_shape=self.input_shape
+            )
+            self.path_statistics = separate_statistics(
+                self.backbone, self.skip_norms, self._letters, self._skips, self._statistics_segments
+            )
+        self._wired = self._wire()
 
     def statistic_norms(self) -> tuple[nn.Module, ...]:
         """Return every norm that keeps running statistics, in all forms, each once."""
@@ -378,8 +412,7 @@ class AdaptiveDepthNetwork(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """Set training mode, in the skipped forms as well."""
         super().train(mode)
-        if self._wired:
-            self._wired.follow_originals()
+        self._wiring.follow_originals()
         return self
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
@@ -397,7 +430,7 @@ class AdaptiveDepthNetwork(nn.Module):
         It is a matter of training alone: static sub-networks keep timm's modules.
         """
         self.students_drop_paths = enable
-        self._wired = None
+        self._wired = self._wire()
 
     def no_weight_decay(self) -> set[str]:
         """Return the parameters, besides norms and biases, that timm's optimisers must not decay."""
@@ -431,22 +464,32 @@ class AdaptiveDepthNetwork(nn.Module):
     @property
     def _wiring(self) -> Wiring:
         # A compiler sees the modules as they were when it started.
-        if self._wired is None or not (torch.compiler.is_compiling() or self._wired.is_current()):
-            self._wired = Wiring(
-                self.backbone,
-                self.skip_norms,
-                self.path_statistics,
-                layouts=self.layouts,
-                letters=self._letters,
-                skips=self._skips,
-                segments=self._statistics_segments,
-                students_drop_paths=self.students_drop_paths,
-            )
+        modules = (self.backbone, self.skip_norms, self.path_statistics)
+        if not (torch.compiler.is_compiling() or self._wired.is_current(*modules)):
+            self._wired = self._wire()
         return self._wired
 
+    def _wire(self) -> Wiring:
+        return Wiring(
+            self.backbone,
+            self.skip_norms,
+            self.path_statistics,
+            layouts=self.layouts,
+            letters=self._letters,
+            skips=self._skips,
+            segments=self._statistics_segments,
+            students_drop_paths=self.students_drop_paths,
+        )
+
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the wiring out of copies and pickles: it holds forms of this network's own modules."""
-        return {**self.__dict__, "_wired": None}
+        """Leave out of copies and pickles what they make anew: forms of their own modules, compiled code."""
+        state = {**self.__dict__, "_compiler": None, "_compiled": {}}
+        del state["_wired"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._wired = self._wire()
 
     def _double_norms(self) -> nn.Module:
         """Return a second set of the norms that letters exchange, at the same paths as in the backbone."""

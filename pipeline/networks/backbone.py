@@ -1,6 +1,7 @@
 """Builds the timm model that a network description names."""
 
 import difflib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import timm
@@ -26,7 +27,7 @@ def create_backbone(description: "NetworkDescription") -> nn.Module:
     kwargs = timm_arguments(description)
     try:
         backbone: nn.Module = timm.create_model(name, num_classes=description.num_classes, **kwargs)
-    except (TypeError, AssertionError, RuntimeError) as error:
+    except Exception as error:  # classes raise whatever they stumble over
         raise ValueError(
             f"timm cannot build {name} with {kwargs} ({error}); see the arguments of its class in timm"
         ) from error
@@ -63,6 +64,12 @@ def use_small_image_stem(backbone: nn.Module, name: str) -> None:
     backbone.maxpool = nn.Identity()
 
 
+def classifiers(backbone: nn.Module) -> tuple[nn.Module, ...]:
+    """Return the layers of a timm model that predict the classes; a distilled transformer has two."""
+    found = backbone.get_classifier()  # type: ignore[operator]
+    return tuple(found) if isinstance(found, tuple | list) else (found,)
+
+
 def input_shape(backbone: nn.Module, description: "NetworkDescription") -> tuple[int, int, int]:
     """Return (channels, height, width) of one image.
 
@@ -71,9 +78,8 @@ def input_shape(backbone: nn.Module, description: "NetworkDescription") -> tuple
             timm's weights were trained with.
     """
     published: dict[str, Any] = backbone.pretrained_cfg  # type: ignore[assignment]
-    channels, *published_size = published.get("input_size", (3, 224, 224))
+    _, *published_size = published.get("input_size", (3, 224, 224))
     height, width = published_size
-    channels = description.kwargs.get("in_chans", channels)
     patches = getattr(backbone, "patch_embed", None)
     if description.image_size is not None:
         height = width = description.image_size
@@ -88,4 +94,10 @@ def input_shape(backbone: nn.Module, description: "NetworkDescription") -> tuple
                 f"{type(backbone).__name__} with patches of {patch}; choose {near}, "
                 "or another patch_size in the backbone's kwargs"
             )
-    return channels, height, width
+    return input_channels(description.kwargs), height, width
+
+
+def input_channels(kwargs: Mapping[str, Any]) -> int:
+    """Return the channels of one image for a timm model that is built with these arguments."""
+    channels: int = kwargs.get("in_chans", 3)  # what every model that timm publishes has
+    return channels

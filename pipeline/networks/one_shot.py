@@ -66,6 +66,10 @@ class OneShotNetwork(AdaptiveDepthNetwork):
             return super().form(segment, path)
         return self.view(self._chosen).form(segment, path)
 
+    @property
+    def _split_now(self) -> Points:
+        return self._chosen
+
     def train(self, mode: bool = True) -> Self:
         """Set training mode at every split."""
         super().train(mode)

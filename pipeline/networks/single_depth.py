@@ -5,15 +5,16 @@ Shapes: B images, K classes.
 
 import copy
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .adaptive import AdaptiveDepthNetwork, NetworkDescription
-from .families import Family
+from .families import Family, State
 from .profiles import DepthProfile
+from .segments import run_head, run_recomputed, run_stage, run_stem
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,26 @@ class SingleDepthNetwork(nn.Module):
         self.profile = network.parse_profile(profile)
         self.description = SingleDepthDescription(network.description, self.profile.letters)
         self.family: Family = network.family
-        self.backbone: nn.Module = copy.deepcopy(network.subnetwork(self.profile))
+        self.recomputes_activations = False
+        stages = [
+            module
+            for segment in range(1, network.num_segments - 1)
+            for module in network.form(segment, network.path(segment, self.profile))
+        ]
+        # Copied together, the stages' modules are those of the backbone.
+        self.backbone: nn.Module
+        self.backbone, self._stages = copy.deepcopy((network.subnetwork(self.profile), tuple(stages)))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, shape (B, K), of normalised images, shape (B, channels, height, width)."""
-        logits: Tensor = self.backbone(images)
+        logits: Tensor
+        if not (self.recomputes_activations and self.training and torch.is_grad_enabled()):
+            logits = self.backbone(images)
+            return logits
+        state: State = run_stem(self.family, self.backbone, images)
+        for module in self._stages:
+            state = run_recomputed(run_stage, self.family, module, state)
+        logits = run_head(self.family, self.backbone, state)
         return logits
 
     def forward_profiles(
@@ -74,9 +90,8 @@ class SingleDepthNetwork(nn.Module):
         return {self.profile: self(images)}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Keep no activations while training, where timm's class offers that; it changes no result."""
-        with suppress(AssertionError):  # how timm's classes refuse
-            self.backbone.set_grad_checkpointing(enable)  # type: ignore[operator]
+        """Keep no activations inside stages while training and compute them again in the backward pass."""
+        self.recomputes_activations = enable
 
 
 Network = AdaptiveDepthNetwork | SingleDepthNetwork

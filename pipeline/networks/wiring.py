@@ -1,6 +1,6 @@
 """The forms of every segment of a network: as it is, as its letter T makes it, with the statistics of a path.
 
-Derived from the registered modules, so it is never stored: a copied or unpickled network wires itself anew,
+Derived from the registered modules, so it is never stored: a copied or unpickled network wires itself again,
 and one whose modules were exchanged (as by a conversion to synchronised norms) notices that.
 """
 
@@ -54,6 +54,7 @@ class Wiring:
     ) -> None:
         self._backbone = backbone
         self._skip_norms = skip_norms
+        self._path_statistics = path_statistics
         self._letters = letters
         self._skips = skips
         self._modules_of_stages = [layout.modules for layout in layouts]
@@ -80,9 +81,12 @@ class Wiring:
             for name, module in self._replacements[segment, path].items()
         }
 
-    def is_current(self) -> bool:
-        """Return whether the modules that were wired are still the registered ones."""
-        return all(tuple(children.values()) == before for children, before in self._snapshots)
+    def is_current(self, backbone: nn.Module, skip_norms: nn.Module, path_statistics: nn.Module) -> bool:
+        """Return whether these modules are the ones that were wired, and their submodules as well."""
+        wired = (self._backbone, self._skip_norms, self._path_statistics)
+        return wired == (backbone, skip_norms, path_statistics) and all(
+            tuple(children.values()) == before for children, before in self._snapshots
+        )
 
     def follow_originals(self) -> None:
         """Give the copies the plain attributes of their originals, such as the training mode."""

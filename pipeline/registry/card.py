@@ -59,7 +59,8 @@ def _data(class_names: Sequence[str], table: ProfileTable, origin: Origin) -> st
     return "\n".join(
         [
             f"- {origin.training.num_images} training images: {data.get('train', 'unknown')}",
-            f"- {table.num_images} validation images: {held_out}; the accuracies below are on these",
+            f"- {table.num_images} validation images: {held_out}",
+            f"- accuracies below are on {table.images}; there was no test set",
             f"- {len(class_names)} classes: {names}{f' and {more} more' if more > 0 else ''}",
         ]
     )
@@ -85,10 +86,11 @@ def _profiles(table: ProfileTable) -> str:
 def _input(network: AdaptiveDepthNetwork, preprocessing: Mapping[str, Any]) -> str:
     channels, height, width = network.input_shape
     mean, std = (", ".join(f"{value:g}" for value in preprocessing[name]) for name in ("mean", "std"))
+    read = "read as grey, of 16 bits in full, and " if channels == 1 else ""
     return (
-        f"{channels} x {height} x {width}; PNG and JPEG files are resized ({preprocessing['interpolation']}, "
-        f"crop {preprocessing['crop_pct']:g}). The model itself normalises by mean {mean} and standard "
-        f"deviation {std}."
+        f"{channels} x {height} x {width}; PNG and JPEG files are {read}resized "
+        f"({preprocessing['interpolation']}, crop {preprocessing['crop_pct']:g}). The model itself "
+        f"normalises by mean {mean} and standard deviation {std}."
     )
 
 

@@ -111,8 +111,8 @@ class AdaptiveDepthModel(PythonModel):  # type: ignore[misc]
         Args:
             context: Not used.
             model_input: Floats in [0, 1], not normalised, of shape (B, C, H, W); or pixels of integers from
-                0 to 255, shape (B, H, W, 3); or a list of PNG or JPEG files as bytes or base64. Pixels and
-                files may have any size.
+                0 to 255, shape (B, H, W, 3), of a grey network (B, H, W), there also uint16 from 0 to 65535;
+                or a list of PNG or JPEG files as bytes or base64. Pixels and files may have any size.
             params: At most one of `profile` (`full`, the default, `base`, or letters such as `TTFF`),
                 `max_latency_ms`, `max_macs` and `min_accuracy`; `return_profile` adds which one it was.
 

@@ -32,6 +32,7 @@ WEIGHTS_FILE: Final = "model.safetensors"
 
 SHIPPED: Final = (
     "evaluation/__init__.py",
+    "evaluation/choices.py",
     "evaluation/conditions.py",
     "evaluation/table.py",
     "networks/*.py",
@@ -84,7 +85,7 @@ def staged_package(
 
     Args:
         network: Where the weights come from; left as it is.
-        preprocessing: `image_size` in pixels, `mean` and `std` of the three channels, `interpolation`,
+        preprocessing: `image_size` in pixels, `mean` and `std` of the channels, `interpolation`,
             `crop_pct`.
         class_names: Names of the outputs, in their order.
         table: The profile table.

@@ -183,8 +183,9 @@ def _require(candidate: Candidate, champion: Candidate | None) -> None:
         problems.insert(0, f"rolled back: a version that was must not come again ({candidate.rollback})")
     if problems:
         against = f" against {champion.uri}" if champion else ""
+        counted = f"top-1 is on {candidate.table.images}\n" if candidate.table else ""
         listed = "\n".join(f"  {problem}" for problem in problems)
         raise RefusedError(
             f"the gate refuses {candidate.uri}{against}:\n{listed}\n"
-            "train a better one, change the job's registry.gate, or override with a reason"
+            f"{counted}train a better one, change the job's registry.gate, or override with a reason"
         )

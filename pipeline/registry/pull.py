@@ -210,6 +210,7 @@ def describe(
         "preprocessing": config["preprocessing"],
         "class_names": config["class_names"],
         "reached": rows,
+        "counted_on": loaded.table.images,
         "latency": asdict(loaded.table.latency),
         "difference_from_torch": dict(differences),
     }

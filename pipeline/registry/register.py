@@ -67,7 +67,7 @@ def register_model(
         name: The registered model's name.
         key: The job's key: letters, digits, `_`, `.`, `:` and `-`.
         network: The trained network.
-        preprocessing: `image_size` in pixels, `mean` and `std` of the three channels, `interpolation`,
+        preprocessing: `image_size` in pixels, `mean` and `std` of the channels, `interpolation`,
             `crop_pct`.
         class_names: Names of the outputs, in their order.
         table: The profile table.

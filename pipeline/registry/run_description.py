@@ -58,7 +58,12 @@ def describe_conclusion(job: Job, end: Conclusion, *, experiment_id: str, run_id
     network = f"- network: split {','.join(map(str, end.split))}"
     best = f", of {end.best_trial}" if end.best_trial else ""
     return "\n\n".join(
-        [f"**{summarize(end.table)}**", links, f"{_facts(job)}\n{network}{best}", _next_steps(version.uri)]
+        [
+            f"**{summarize(end.table)}** on {end.table.images}",
+            links,
+            f"{_facts(job)}\n{network}{best}",
+            _next_steps(version.uri),
+        ]
     )
 
 

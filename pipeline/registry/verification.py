@@ -67,12 +67,14 @@ class Verification:
         version: `models:/NAME/VERSION`.
         num_images: How many were counted now.
         are_same: Whether they are the images of the registered table.
+        registered_on: Which images those are, as text.
         comparisons: One a profile, `full` first.
     """
 
     version: str
     num_images: int
     are_same: bool
+    registered_on: str
     comparisons: tuple[Comparison, ...]
 
     @property
@@ -105,10 +107,11 @@ def verify(
         RequestError: If there is no such version or data, or the data lacks the version's classes.
     """
     with loaded_version(client, model_uri, device=device) as loaded:
-        config = loaded.model.config
+        config, channels = loaded.model.config, loaded.model.network.input_shape[0]
         inspection = inspect_location(
             data,
             config["class_names"],
+            channels=channels,
             on_progress=lambda done, total: on_progress("checking images", done, total),
         )
         origin = Origin.from_json((loaded.package / ORIGIN_FILE).read_text(encoding="utf-8"))
@@ -120,6 +123,7 @@ def verify(
             eval_transform(Preprocessing.from_dict(config["preprocessing"])),
             fingerprint=inspection.source.fingerprint,
             decoded_bytes=inspection.decoded_bytes,
+            channels=channels,
         )
         batches = DataLoader(dataset, batch_size=batch_size)
         counted = _told(batches, lambda done: on_progress("counting", done, len(batches)))
@@ -129,6 +133,7 @@ def verify(
             loaded.version.uri,
             len(rows),
             are_same,
+            loaded.table.images,
             tuple(
                 Comparison(
                     row.profile,

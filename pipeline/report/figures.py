@@ -262,7 +262,7 @@ def _front(table: ProfileTable, cost: Cost) -> list[dict[str, Any]]:
 
 def _conditions(table: ProfileTable, cost: Cost) -> str:
     if cost == "macs":
-        return f"{table.num_images} validation images."
+        return f"On {table.images}."
     return f"Median of one call on {table.latency}."
 
 

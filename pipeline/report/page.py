@@ -67,12 +67,13 @@ def render(content: ReportContent, figures: Mapping[str, Sequence[Figure]]) -> s
 
 
 def summarise(content: ReportContent) -> str:
-    """Return a job's outcome in one sentence."""
+    """Return a job's outcome, and what its accuracies are counted on."""
     full, base = content.table.full, content.table.base
     return (
         f"One {content.job.backbone.name} at {len(content.table.results)} depths: top-1 {full.top1:.4f} with "
         f"nothing skipped, {base.top1:.4f} with everything skipped, at {base.macs / full.macs:.0%} of the "
-        f"multiply-adds and {base.latency_p50_ms / full.latency_p50_ms:.0%} of the time."
+        f"multiply-adds and {base.latency_p50_ms / full.latency_p50_ms:.0%} of the time. "
+        f"Accuracies are those on {content.table.images}."
     )
 
 

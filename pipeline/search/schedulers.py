@@ -8,7 +8,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from pipeline.search_config import SearchConfig
-from pipeline.training.worker import SCORE
+from pipeline.training.epochs import SCORE
 
 from .halving import REDUCTION_FACTOR, Halving, HalvingScheduler
 from .record import TrialRecord

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from pipeline.search_config import ParetoValue
-from pipeline.training.epochs import EpochReport, History
-from pipeline.training.worker import SCORE
+from pipeline.training.epochs import SCORE, EpochReport, History
 
 from .record import Outcome, TrialRecord
 

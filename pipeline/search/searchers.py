@@ -6,7 +6,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from pipeline.training.worker import SCORE
+from pipeline.training.epochs import SCORE
 
 from .halving import Halving
 from .record import TrialRecord

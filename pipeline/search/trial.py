@@ -17,11 +17,10 @@ from pipeline.search_config import SearchConfig
 from pipeline.storage import StoragePath
 from pipeline.training.checkpoint import read_stored_history
 from pipeline.training.divergence import Divergence
-from pipeline.training.epochs import History, ends_epoch
+from pipeline.training.epochs import SCORE, History, ends_epoch
 from pipeline.training.initial_weights import GivenWeights
 from pipeline.training.plan import NOTHING_GIVEN, plan_training
 from pipeline.training.trainer import decisive, fit, read_epochs
-from pipeline.training.worker import SCORE
 
 from .record import RecordStore, TrialRecord, history_to_json
 from .score import FAILED_SCORE, score_so_far

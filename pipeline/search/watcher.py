@@ -7,10 +7,9 @@ from ray import tune
 
 from pipeline.storage import StoragePath
 from pipeline.training.best import best_checkpoint
-from pipeline.training.epochs import History
+from pipeline.training.epochs import SCORE, History
 from pipeline.training.manifest import at_hand
 from pipeline.training.uploading import checkpoint_name
-from pipeline.training.worker import SCORE
 
 from .halving import Halving
 from .observer import GuardedObserver

@@ -78,7 +78,7 @@ def choose(table: ProfileTable, budget: tuple[str, float]) -> ProfileResult:
         best = max(table.results, key=lambda row: row.top1)
         raise ValueError(
             f"min_accuracy must be reached by some profile, got {limit:g}; the best one, {best.profile}, "
-            f"reaches {best.top1:.4f} on {table.num_images} validation images; lower it"
+            f"reaches {best.top1:.4f} on {table.images}; lower it"
         )
     cost, unit = (
         (_latency, f"ms on {table.latency}") if name == "max_latency_ms" else (_macs, "multiply-adds")

@@ -60,15 +60,15 @@ def feature_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], *, temper
         ValueError: If temperature is not above 0.
     """
     losses = [
-        distillation_loss(_as_precise(one), _as_precise(other), temperature=temperature)
+        distillation_loss(at_least_float32(one), at_least_float32(other), temperature=temperature)
         for one, other in zip(student, teacher, strict=True)
     ]
     return torch.stack(losses).sum(dim=0)
 
 
-def _as_precise(tensor: Tensor) -> Tensor:
-    """Return a tensor in float32 where its type is less precise."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+def at_least_float32(values: Tensor) -> Tensor:
+    """Return values of half precision as float32, others as they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def unlearnt_share(teacher_BC: Tensor, targets: Tensor) -> Tensor:

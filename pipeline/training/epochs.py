@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 UPDATES = "updates"
 """Metric of a checkpoint within an epoch alone."""
+SCORE = "score"
+"""The metric by which the best checkpoint is chosen: the run's objective."""
+ALONE = "alone"
+"""Takes the place of `full` and `base` in the metrics of a network of one depth."""
 USES_EMA = "uses_ema"
 """Metric of an epoch with a moving average: 1 where that is better than the weights themselves, else 0."""
 

@@ -2,10 +2,17 @@
 
 import inspect
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from timm.loss import BinaryCrossEntropy
-from timm.optim import create_optimizer_v2, get_optimizer_class
+from timm.optim import (
+    create_optimizer_v2,
+    get_optimizer_class,
+    param_groups_layer_decay,
+    param_groups_weight_decay,
+)
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
@@ -19,9 +26,10 @@ WARMUP_START = 0.01
 
 
 def build_optimizer(network: Network, recipe: TrainingConfig) -> Optimizer:
-    """Return timm's optimiser; norms and biases, skip-aware ones included, are not decayed.
+    """Return timm's optimiser.
 
-    Torch's own optimisers update all weights in one kernel.
+    Norms and biases, skip-aware ones included, and position embeddings are not decayed, unless the recipe
+    says so. Torch's own optimisers update all weights in one kernel.
     """
     kwargs = dict(recipe.optimizer_kwargs)
     if "fused" in inspect.signature(get_optimizer_class(recipe.optimizer, bind_defaults=False)).parameters:
@@ -33,11 +41,26 @@ def build_optimizer(network: Network, recipe: TrainingConfig) -> Optimizer:
         weight_decay=recipe.weight_decay,
         momentum=recipe.momentum,
         layer_decay=recipe.layer_decay,
+        param_group_fn=partial(_decay_all, recipe=recipe) if recipe.decay_all else None,
         **kwargs,
     )
     if isinstance(optimizer, SGD) and optimizer.defaults["fused"] and optimizer.defaults["momentum"]:
         _start_momentum(optimizer)
     return optimizer
+
+
+def _decay_all(network: nn.Module, recipe: TrainingConfig) -> list[dict[str, Any]]:
+    """Return timm's parameter groups with the same weight decay for all.
+
+    timm's own switch, `filter_bias_and_bn`, still leaves out what `no_weight_decay` names.
+    """
+    rule = {"weight_decay": recipe.weight_decay, "weight_decay_exclude_1d": False}
+    groups: list[dict[str, Any]] = (
+        param_groups_weight_decay(network, **rule)
+        if recipe.layer_decay is None
+        else param_groups_layer_decay(network, layer_decay=recipe.layer_decay, **rule)
+    )
+    return groups
 
 
 def _start_momentum(optimizer: SGD) -> None:

@@ -3,9 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import timm
 import torch
-from timm.data import resolve_data_config
 
 from pipeline.config import Job
 from pipeline.data.plan import DataPlan
@@ -17,6 +15,7 @@ from pipeline.networks.profiles import StageSize
 from pipeline.recipe import AugmentationConfig, DistillationConfig, TrainingConfig
 from pipeline.storage import StoragePath
 
+from .channels import channels_of, published_data_config, teacher_kwargs
 from .initial_weights import GivenWeights
 from .teacher import TeacherPlan
 
@@ -170,7 +169,7 @@ def describe_teacher(job: Job, *, num_classes: int) -> NetworkDescription | None
         backbone=teacher.name,
         num_classes=num_classes,
         image_size=job.data.image_size,
-        kwargs=teacher.kwargs,
+        kwargs=teacher_kwargs(job),
     )
 
 
@@ -179,7 +178,7 @@ def describe_preprocessing(job: Job) -> Preprocessing:
 
     Where training sees whole images, evaluation does too; else it keeps the backbone's share of the centre.
     """
-    published = resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(job.backbone.name).to_dict())
+    published = published_data_config(job.backbone.name, channels_of(job))
     return Preprocessing(
         image_size=job.data.image_size,
         mean=tuple(published["mean"]),

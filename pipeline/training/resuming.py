@@ -8,11 +8,12 @@ import torch
 from torch import distributed
 
 from .checkpoint import load_checkpoint
+from .checkpoint_staging import clear_staging
 from .epochs import Reached
 from .manifest import CheckpointError, named
 from .progress import tell
 from .session import Session
-from .uploading import Stored, clear_staging, registered, training_state
+from .uploading import Stored, registered, training_state
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +24,7 @@ def restore(session: Session) -> Reached:
     One that is broken or foreign on any rank is refused on all of them and named to the user; then comes the
     one before it. Where none is sound, training starts over.
     """
-    if session.rank == 0:
-        clear_staging(session)
+    clear_staging(session)
     candidates = newest_first(registered())
     for number, stored in enumerate(candidates, start=1):
         reached, reason = try_to_restore(session, stored)

@@ -195,8 +195,9 @@ def build_teacher(plan: TrainingPlan, *, device: torch.device) -> Teacher | None
 
 
 def place_step(step: Step, plan: TrainingPlan, *, world_size: int) -> nn.Module:
-    """Move a step to this worker's device; returns it compiled and under DDP where that is wanted.
+    """Move a step to this worker's device; returns it under DDP where that is wanted.
 
+    Its network is compiled below DDP, segment by segment, so gradients are reduced while others are computed.
     DDP reduces gradients while the backward pass runs. Sequential passes run several of them, so their
     gradients are reduced once, after the last (see `Updater`).
     """
@@ -206,6 +207,8 @@ def place_step(step: Step, plan: TrainingPlan, *, world_size: int) -> nn.Module:
     has_ddp = world_size > 1 and recipe.passes == "joint"
     kwargs = {
         "gradient_as_bucket_view": True,
+        # Every worker gathers statistics of its own; they are averaged before anybody reads them.
+        "broadcast_buffers": False,
         # A depth drawn at random leaves the norms of others without a gradient.
         "find_unused_parameters": plan.alone is None and plan.distillation.students == "sampled",
     }
@@ -215,7 +218,7 @@ def place_step(step: Step, plan: TrainingPlan, *, world_size: int) -> nn.Module:
         parallel_strategy_kwargs=kwargs if has_ddp else {},
     )
     if recipe.compile:
-        module.compile() if recipe.passes == "joint" else step.compile_passes()
+        step.network.compile()
     return module
 
 

@@ -13,7 +13,7 @@ from pipeline.networks import AdaptiveDepthNetwork, DepthProfile
 from pipeline.networks.adaptive import Trace
 from pipeline.recipe import DistillationConfig
 
-from .distillation import distillation_loss, feature_loss, unlearnt_share
+from .distillation import at_least_float32, distillation_loss, feature_loss, unlearnt_share
 from .teacher import Teacher
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -22,7 +22,7 @@ Criterion = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class PooledTrace:
-    """Logits of one depth in float32, shape (B, C), and its stages' pooled outputs, shape (B, channels)."""
+    """Logits of one depth, at least float32, shape (B, C), and its stages' pooled outputs, (B, channels)."""
 
     logits: Tensor
     stages: tuple[Tensor, ...]
@@ -80,10 +80,6 @@ class SelfDistillation(nn.Module):
         alpha = self.rule.alpha
         return (alpha, 1 - alpha) if self.rule.reduction == "mean" else (1.0, (1 - alpha) / alpha)
 
-    def compile_passes(self) -> None:
-        """Compile the pass of each depth on its own, for `backward_in_turns`."""
-        self._trace = torch.compile(self._trace)  # type: ignore[method-assign]
-
     def backward_in_turns(
         self,
         images: Tensor,
@@ -118,12 +114,12 @@ class SelfDistillation(nn.Module):
     def _trace(self, images: Tensor, profiles: Sequence[DepthProfile]) -> dict[DepthProfile, PooledTrace]:
         if self.rule.features == 0:
             logits = self.network.forward_profiles(images, profiles)
-            return {profile: PooledTrace(logits[profile].float(), ()) for profile in profiles}
+            return {profile: PooledTrace(at_least_float32(logits[profile]), ()) for profile in profiles}
         traces = self.network.trace_profiles(images, profiles)
         return {profile: self._pooled(traces[profile]) for profile in profiles}
 
     def _pooled(self, trace: Trace) -> PooledTrace:
-        return PooledTrace(trace.logits.float(), tuple(map(self.network.pool_state, trace.stages)))
+        return PooledTrace(at_least_float32(trace.logits), tuple(map(self.network.pool_state, trace.stages)))
 
     def _super_loss(self, trace: PooledTrace, images: Tensor, targets: Tensor) -> Tensor:
         loss = self.criterion(trace.logits, targets).mean()

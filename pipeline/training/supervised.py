@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pipeline.networks import DepthProfile
 from pipeline.networks.single_depth import SingleDepthNetwork
 
+from .distillation import at_least_float32
 from .step import Criterion
 
 
@@ -42,11 +43,7 @@ class SupervisedStep(nn.Module):
         Returns:
             Shape ().
         """
-        return self.criterion(self.network(images).float(), targets).mean()
-
-    def compile_passes(self) -> None:
-        """Compile the one pass there is."""
-        self.compile()
+        return self.criterion(at_least_float32(self.network(images)), targets).mean()
 
     def backward_in_turns(
         self,

@@ -2,17 +2,17 @@
 
 from dataclasses import dataclass
 
-import timm
 import torch
 from safetensors.torch import load_file
-from timm.data import resolve_data_config
 from torch import Tensor, nn
 
 from pipeline.networks import NetworkDescription
 from pipeline.networks.backbone import create_backbone
 from pipeline.storage import StoragePath
 
-Colours = tuple[float, float, float]
+from .channels import published_data_config
+
+Colours = tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,7 @@ class TeacherPlan:
         model = create_backbone(self.network)
         with self.weights.as_local() as path:
             model.load_state_dict(load_file(path))
-        published = timm.get_pretrained_cfg(self.network.backbone)
-        own = resolve_data_config(pretrained_cfg=published.to_dict())
+        own = published_data_config(self.network.backbone, len(mean))
         return Teacher(model, seen=(mean, std), wanted=(tuple(own["mean"]), tuple(own["std"])))
 
 
@@ -57,7 +56,7 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits in float32, shape (B, classes), of normalised images (B, 3, height, width)."""
+        """Return logits in float32, shape (B, classes), of normalised images (B, channels, height, width)."""
         logits: Tensor = self.model(images * self.scale + self.shift)
         return logits.float()
 
@@ -67,5 +66,5 @@ class Teacher(nn.Module):
 
 
 def _columns(pair: tuple[Colours, Colours]) -> tuple[Tensor, Tensor]:
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in pair)
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in pair)
     return mean, std

@@ -16,6 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from pipeline.networks import DepthProfile
+from pipeline.networks.backbone import classifiers
+from pipeline.networks.single_depth import Network
 from pipeline.precision import autocast
 from pipeline.recipe import TrainingConfig
 
@@ -93,7 +95,9 @@ class Updater:
         if self._recipe.clip_grad is not None:
             self.scaler.unscale_(self._optimizer)
             dispatch_clip_grad(
-                self._step.network.parameters(), self._recipe.clip_grad, mode=self._recipe.clip_mode
+                clipped_parameters(self._step.network, self._recipe.clip_mode),
+                self._recipe.clip_grad,
+                mode=self._recipe.clip_mode,
             )
         self.scaler.step(self._optimizer)
         self.scaler.update()
@@ -119,6 +123,17 @@ class Updater:
         if is_last or not isinstance(self._step_module, DistributedDataParallel):
             return nullcontext()
         return cast(AbstractContextManager[None], self._step_module.no_sync())
+
+
+def clipped_parameters(network: Network, mode: str) -> list[nn.Parameter]:
+    """Return the parameters whose gradients are clipped: all, but for the classifier's in mode `agc`.
+
+    Source: Brock et al. 2021, arXiv:2102.06171, section 4.1: all weights but the final linear layer's.
+    """
+    if mode != "agc":
+        return list(network.parameters())
+    spared = {id(weight) for layer in classifiers(network.backbone) for weight in layer.parameters()}
+    return [weight for weight in network.parameters() if id(weight) not in spared]
 
 
 def reduce_gradients(module: nn.Module, *, world_size: int) -> None:

@@ -6,12 +6,10 @@ loses that one at most: only registered checkpoints are ever restored.
 """
 
 import math
-import shutil
 import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 
 from ray import train
@@ -20,6 +18,7 @@ from pipeline.storage import StoragePath
 from pipeline.storage.path import needing_room
 
 from .checkpoint import TrainingState, save_checkpoint
+from .checkpoint_staging import new_staging
 from .epochs import UPDATES, Reached
 from .session import Session
 
@@ -60,7 +59,7 @@ def report(session: Session, reached: Reached) -> None:
         own = checkpoint_name(len(reached.history), updates=reached.updates)
         name = free_name(own, {stored.folder.name for stored in registered()})
         with needing_room(Path(tempfile.gettempdir())):
-            folder = Path(tempfile.mkdtemp(prefix=staging_prefix(session)))
+            folder = new_staging(session)
             save_checkpoint(folder, training_state(session), reached)
         checkpoint = train.Checkpoint.from_directory(folder)
     metrics, recipe = reached.to_metrics(), session.plan.recipe
@@ -129,15 +128,3 @@ def free_name(name: str, taken: Collection[str]) -> str:
     """
     names = [name, *(f"{name}.{number}" for number in range(2, len(taken) + 2))]
     return next(name for name in names if name not in taken)
-
-
-def staging_prefix(session: Session) -> str:
-    """Return how the names of this run's local folders begin, on any machine."""
-    run = f"{session.plan.data}|{train.get_context().get_experiment_name()}"
-    return f"skipline-{sha256(run.encode()).hexdigest()[:12]}-"
-
-
-def clear_staging(session: Session) -> None:
-    """Delete what killed workers of this run have left on this machine."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{staging_prefix(session)}*"):
-        shutil.rmtree(folder, ignore_errors=True)

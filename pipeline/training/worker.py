@@ -3,12 +3,14 @@
 Runs inside a Ray Train worker process, one a device. Every rank reports the same numbers; only rank 0 writes.
 """
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from timm.utils import distribute_bn
+from torch import Tensor, distributed, nn
 
 from pipeline.data.loading import set_epoch
 from pipeline.evaluation.accuracy import Accuracy, accuracies, count_profiles
@@ -20,7 +22,7 @@ from pipeline.networks.single_depth import Network, SingleDepthNetwork
 
 from .determinism import seed_epoch
 from .divergence import Divergence, DivergenceError
-from .epochs import USES_EMA, Reached
+from .epochs import ALONE, SCORE, USES_EMA, Reached
 from .reading import Position
 from .resuming import restore
 from .session import Session, open_session
@@ -28,10 +30,6 @@ from .update import Part
 from .uploading import report
 
 PROGRESS_INTERVAL_S = 1.0
-SCORE = "score"
-"""The metric by which the best checkpoint is chosen: the run's objective."""
-ALONE = "alone"
-"""Takes the place of `full` and `base` in the metrics of a network of one depth."""
 
 
 def train_loop(config: dict[str, Any]) -> Divergence | None:
@@ -52,7 +50,8 @@ def train_loop(config: dict[str, Any]) -> Divergence | None:
             trained = train_epoch(session, reached)
         except DivergenceError as error:
             return error.divergence
-        metrics = {**trained, **validate(session)}
+        average_statistics(session)
+        metrics = {**trained, **validate(session, epoch=len(reached.history) + 1)}
         metrics["epoch_s"] = time.perf_counter() - start_s
         reached = reached.with_epoch(metrics)
         write_checkpoint(session, reached)
@@ -91,6 +90,7 @@ def train_epoch(session: Session, reached: Reached) -> dict[str, float]:
         if session.early.are_due() and step + 1 < num_updates:
             session.health.settle()
             loss_sum = add_over_workers(session, total.clone()).item() / session.world_size
+            average_statistics(session)
             write_checkpoint(session, Reached(reached.history, step + 1, loss_sum))
             seed_epoch(seed, epoch=epoch, rank=session.rank, update=step + 1)
     session.health.settle()
@@ -116,17 +116,21 @@ def place(session: Session, batch: Part, *, draw: int) -> Part:
     return session.mixer(images, labels_B, draw=draw)
 
 
-def validate(session: Session) -> dict[str, float]:
+def validate(session: Session, *, epoch: int) -> dict[str, float]:
     """Evaluate the run's profiles on all validation images; returns metrics that are equal on every rank.
 
     With a moving average of the weights, both are evaluated: the better one's metrics are the epoch's, and
     those of both are told beside them.
+
+    Args:
+        session: Its networks have the same statistics on every rank.
+        epoch: The one that ended, from 1.
     """
-    raw = validate_weights(session, session.network)
+    raw = validate_weights(session, session.network, epoch=epoch)
     ema = session.updater.ema
     if ema is None:
         return raw
-    averaged = validate_weights(session, ema.module)
+    averaged = validate_weights(session, ema.module, epoch=epoch)
     is_better = averaged[SCORE] >= raw[SCORE]
     both = {
         f"{name}/{key}": value
@@ -136,7 +140,7 @@ def validate(session: Session) -> dict[str, float]:
     return {**(averaged if is_better else raw), **both, USES_EMA: float(is_better)}
 
 
-def validate_weights(session: Session, network: Network) -> dict[str, float]:
+def validate_weights(session: Session, network: Network, *, epoch: int) -> dict[str, float]:
     """Evaluate the run's profiles with the weights of a network.
 
     Where all profiles are validated, so that runs are compared, it is with the statistics that they will be
@@ -145,9 +149,12 @@ def validate_weights(session: Session, network: Network) -> dict[str, float]:
     network.eval()
     plan = session.plan
     if isinstance(network, AdaptiveDepthNetwork) and plan.validates_all_profiles and plan.calibration_images:
-        images = take_images(session.train_batches, plan.calibration_images)
+        # A training that resumed within the epoch was given the rest of it.
+        set_epoch(session.train_batches, epoch)
+        num_images = math.ceil(plan.calibration_images / session.world_size)
+        images = take_images(session.train_batches, num_images)
         network = calibrate(network, images, device=session.device)
-    share_buffers(session, network)
+        average_over_workers(session, network)
     totals = count_profiles(
         network,
         session.validation_batches,
@@ -182,11 +189,17 @@ def metrics_alone(result: Accuracy) -> dict[str, float]:
     return {f"{ALONE}/top1": result.top1, f"{ALONE}/loss": result.loss, SCORE: result.top1}
 
 
-def share_buffers(session: Session, network: Network) -> None:
-    """Give every worker rank 0's running statistics, the ones that checkpoints hold."""
+def average_statistics(session: Session) -> None:
+    """Give the networks of all workers the same running statistics; each worker saw its own images alone."""
+    average_over_workers(session, session.network)
+    if session.updater.ema is not None:
+        average_over_workers(session, session.updater.ema.module)
+
+
+def average_over_workers(session: Session, network: nn.Module) -> None:
+    """Replace a network's running statistics by their mean over the workers."""
     if session.world_size > 1:
-        for buffer in network.buffers():
-            distributed.broadcast(buffer, src=0)
+        distribute_bn(network, session.world_size, reduce=True)
 
 
 def add_over_workers(session: Session, sums: Tensor) -> Tensor:

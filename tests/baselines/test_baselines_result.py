@@ -48,7 +48,8 @@ def test_one_seed_has_no_spread_and_says_so():
     assert (full.alone.std, full.gain_error, full.is_beyond_noise) == (None, None, None)
     assert describe_baselines(one) == [
         "full: adaptive 0.8100, alone 0.8000; difference +0.0100 with one seed, which says nothing about its "
-        "noise"
+        "noise",
+        "top-1 is on validation images that also chose the epoch of each training",
     ]
     assert table_rows(one) == [["full", "1", "0.8100", "0.8000", "+0.0100", ""]]
 
@@ -80,6 +81,7 @@ def test_the_verdict_says_gain_loss_or_noise_for_every_depth():
         "0.0067 over 3 seeds: no more than noise (paired t-test, 95 %)",
         "base: adaptive 0.7300 ± 0.0115, alone 0.7100 ± 0.0100; gain +0.0200 with a standard error of 0.0014 "
         "over 3 seeds: more than noise (paired t-test, 95 %)",
+        "top-1 is on validation images that also chose the epoch of each training",
         "cost: 1.5 worker-hours for all 16 depths of the adaptive network; 1.5 for full and base alone, "
         "about 12 for each of the 16 alone",
     ]

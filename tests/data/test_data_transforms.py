@@ -27,7 +27,8 @@ def test_an_unknown_key_of_preprocessing_is_refused():
     [
         ("image_size", 0),
         ("std", (1.0, 0.0, 1.0)),
-        ("mean", (0.5,)),
+        ("std", (0.25,)),
+        ("mean", (0.5, 0.5)),
         ("interpolation", "cubic"),
         ("crop_pct", 1.5),
     ],
@@ -131,6 +132,11 @@ def test_an_augmentation_changes_images_and_follows_from_the_seed(name, picture)
     assert len({one.sum().item() for one in varied}) > 1
     for seed, one in enumerate(varied):
         assert torch.equal(one, _augmented(image, seed, **AUGMENTATIONS[name]))
+
+
+@pytest.mark.parametrize("policy", ["rand-m10-p1-n60-inc1", "rand-m0-p1-n60"])
+def test_a_policy_that_leaves_no_bit_of_a_colour_goes_on_with_black(policy, picture):
+    assert _augmented(picture(0, 32), 0, policy=policy).isfinite().all()
 
 
 def test_erasing_leaves_most_of_the_image_as_it_was(picture):

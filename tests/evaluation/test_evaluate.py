@@ -127,5 +127,5 @@ def test_a_table_says_whose_weights_it_tells_about_and_which_profiles_were_train
         network, _batches(10), device=CPU, trained=trained, weights="average", latency_runs=2
     )
     assert [result.profile for result in table.results if result.trained] == list(map(str, trained))
-    assert table.to_markdown().split("\n")[-1].startswith("weights are a moving average; 7 validation images")
+    assert "; weights are a moving average; latency on" in table.to_markdown().split("\n")[-1]
     assert ProfileTable.from_json(table.to_json()) == table

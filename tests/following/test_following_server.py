@@ -109,6 +109,7 @@ def test_a_served_model_answers_at_the_depth_asked_for_or_followed_and_tells_the
         assert 0 < told["p50_ms"] <= told["p95_ms"]
         assert 0 < told["since_start"]["mean_depth"] < 1
         assert told["validation_images"] == 30
+        assert told["counted_on"].startswith("30 validation images that may also have chosen")
 
 
 def many_at_once(caller, num_requests):

@@ -46,18 +46,20 @@ def test_it_has_the_parameters_of_that_depth_each_in_use_and_none_shared(network
     torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("family", ["ResNet", "SENet"])  # timm's SENet always keeps its activations
-def test_activations_computed_again_give_the_same_gradients(family):
+@pytest.mark.parametrize("family", ["ResNet", "SENet", "VisionTransformer"])
+def test_activations_computed_again_give_the_same_gradients_and_statistics(family):
     torch.manual_seed(0)
     network = INSTANCES[family][0].build()
-    batch, gradients = images(network), []
+    batch, gradients, buffers = images(network), [], []
     for recomputes in (False, True):
         alone = SingleDepthNetwork(network, "base").train()
         alone.set_grad_checkpointing(recomputes)
         torch.manual_seed(1)  # of dropout
         alone(batch).square().sum().backward()
         gradients.append([parameter.grad for parameter in alone.parameters()])
+        buffers.append(dict(alone.named_buffers()))
     torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(*buffers, rtol=0, atol=0)
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from pipeline.evaluation.calibration import calibrate
-from pipeline.networks import NetworkDescription
+from pipeline.networks import NetworkDescription, adaptive
+from pipeline.networks.cost import count_segment_macs
 from pipeline.networks.norms import NORMS
 from pipeline.networks.statistics import keeps_statistics
 from tests.networks.instances import EXEMPLARS, INSTANCES
@@ -24,6 +25,17 @@ def batches(network, num_images=4, count=3):
 def trained(description):
     torch.manual_seed(0)
     return as_after_some_training(description.build())
+
+
+def test_multiply_adds_are_counted_once_for_a_network_and_its_copies(monkeypatch):
+    counted = []
+    monkeypatch.setattr(
+        adaptive, "count_segment_macs", lambda network: counted.append(1) or count_segment_macs(network)
+    )
+    network = INSTANCES["ResNet"][0].build()
+    copies = [calibrate(network, batches(network, count=1), device=CPU) for _ in range(2)]
+    assert {one.macs("base") for one in (*copies, network)} == {network.cost("base").macs}
+    assert len(counted) == 1
 
 
 def with_statistics_of_its_own(subnetwork, images):

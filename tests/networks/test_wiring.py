@@ -158,6 +158,20 @@ def test_gradients_are_the_same_when_activations_are_computed_again(network, ima
     torch.testing.assert_close(again, kept, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv2_035", "tresnet_m", "ghostnet_050"])
+def test_norms_see_every_batch_once_though_activations_are_computed_again(name):
+    torch.manual_seed(0)
+    kept = NetworkDescription(name, 5, image_size=64, path_statistics=True).build()
+    again = copy.deepcopy(kept)
+    again.set_grad_checkpointing(True)
+    images = torch.rand(2, 3, 64, 64)
+    for network in (kept, again):
+        before = copy.deepcopy(dict(network.named_buffers()))
+        gradients(network, images)
+        assert any(not value.equal(before[key]) for key, value in network.named_buffers())
+    torch.testing.assert_close(dict(again.named_buffers()), dict(kept.named_buffers()), rtol=0, atol=0)
+
+
 def test_activations_computed_again_are_not_kept(network, images):
     def num_saved():
         saved = []

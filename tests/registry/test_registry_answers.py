@@ -1,7 +1,7 @@
 """Verbs on a real small registry answer machines with one JSON document, and notebooks with values."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -69,6 +69,14 @@ def test_models_and_profiles_answer_with_tables(register, answer, table):
         "table": json.loads(table.to_json()),
     }
     assert answer("profiles", "models:/net/1") == json.loads(table.to_json())
+
+
+def test_models_and_profiles_say_what_accuracies_are_counted_on(register, skipline, table):
+    register(table=replace(table, choices=("trial", "epoch")))
+    _, listed, _ = skipline("models")
+    _, shown, _ = skipline("profiles", "models:/net/1")
+    assert "that may also have chosen the trial" in " ".join(listed.split())
+    assert "top-1 on 30 validation images that also chose the trial and the epoch;" in " ".join(shown.split())
 
 
 def test_promote_and_rollback_answer_with_the_champion(register, client, answer):

@@ -135,6 +135,16 @@ def test_better_is_accepted_worse_and_equal_are_refused(client, versions):
     assert champion_of(client) == 2
 
 
+def test_a_refusal_says_what_its_numbers_are_counted_on(client, versions):
+    versions(table(), replace(table(full=0.8), choices=("epoch", "statistics")))
+    promote(client, "models:/net/1")
+    with pytest.raises(
+        RefusedError,
+        match=r"\ntop-1 is on 100 validation images that also chose the epoch and the norm statistics\n",
+    ):
+        promote(client, "models:/net/2")
+
+
 def test_an_override_is_recorded_with_its_reason(client, versions):
     versions(table(), table(full=0.8))
     promote(client, "models:/net/1")

@@ -142,6 +142,7 @@ def test_a_model_card_tells_data_split_profiles_and_limits(files, table, origin)
     sections = dict(re.findall(r"^## (\w+)\n\n(.*?)(?=\n\n## |\Z)", card, re.M | re.S))
     assert list(sections) == ["Data", "Split", "Profiles", "Input", "Recipe", "Limits"]
     assert "60 training images: images" in sections["Data"]
+    assert f"- accuracies below are on {table.images}; there was no test set" in sections["Data"]
     assert "| layer1 | 2 | 1 | 1 |" in sections["Split"]
     assert table.to_markdown() in sections["Profiles"]
     assert yaml.safe_load(sections["Recipe"].strip("`").removeprefix("yaml")) == origin.settings

@@ -228,9 +228,13 @@ def test_a_jobs_description_tells_first_that_it_runs_and_then_what_came_of_it(ta
     job = parse_job(JOB)
     assert "has not ended yet" in describe_job(job)
     version = RegisteredVersion("net", 3, "models:/net/3", "m-1")
-    end = Conclusion(version, table, (1, 1, 1, 1), "trial 07 · 2,1,2,1", "report.html")
+    chosen = replace(table, choices=("trial", "epoch"))
+    end = Conclusion(version, chosen, (1, 1, 1, 1), "trial 07 · 2,1,2,1", "report.html")
     first, links, facts, *_ = describe_conclusion(job, end, experiment_id="5", run_id="abc").split("\n\n")
-    assert first == "**Top-1 0.3333 (full) to 0.0556 (base, 60% of the MACs)**"
+    assert first == (
+        "**Top-1 0.3333 (full) to 0.0556 (base, 60% of the MACs)** on 30 validation images that also chose "
+        "the trial and the epoch"
+    )
     assert "(#/models/net/versions/3)" in links
     assert "(#/experiments/5/runs/abc/artifacts/report.html)" in links
     assert "- search: 50 trials of 2 epochs at most in resnet, by hypervolume" in facts

@@ -59,6 +59,15 @@ def test_the_page_is_below_five_megabytes_and_shows_every_profile(content):
     assert re.findall(r'<tr data-profile="(\w+)">', page) == [row.profile for row in content.table.results]
 
 
+def test_the_head_says_what_accuracies_are_counted_on(content):
+    table = replace(content.table, choices=("trial", "epoch", "statistics"))
+    head, _, _ = render(replace(content, table=table)).partition("</header>")
+    assert (
+        f"Accuracies are those on {table.num_images} validation images that also chose the trial, the epoch "
+        "and the norm statistics.</p>"
+    ) in head
+
+
 def test_names_of_classes_and_jobs_cannot_run_scripts(content):
     names = (EVIL, *content.data.class_names[1:])
     page = render(replace(content, data=replace(content.data, class_names=names)))

@@ -14,7 +14,7 @@ from pipeline.search.record import TrialRecord, history_from_json
 from pipeline.search.trial import FAILURE, HISTORY, TRIAL_RESOURCES, TrialSetup, run_name, run_trial
 from pipeline.search.watcher import TrialWatcher
 from pipeline.storage import StoragePath
-from pipeline.training.worker import SCORE
+from pipeline.training.epochs import SCORE
 
 
 def load_sweep():

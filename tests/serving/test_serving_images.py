@@ -9,9 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
+from pipeline.data.sources.base import decode_image
 from pipeline.data.transforms import Preprocessing, eval_transform
 from pipeline.serving import ImageReader
 from pipeline.serving import images as images_module
+from tests.grey_images import grey_and_alpha_of_16_bits
 
 PREPROCESSING = Preprocessing(16, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3), "bilinear", 0.9)
 
@@ -118,3 +120,66 @@ def test_an_image_too_large_for_memory_is_refused_before_it_is_decoded(read, pic
     monkeypatch.setattr(images_module, "MAX_PIXELS", 1000)
     with pytest.raises(ValueError, match="an image has at most 1000 pixels, image 0 has 30 x 40"):
         read([encoded(pictures[0])])
+
+
+GREY = Preprocessing(16, (0.4,), (0.25,), "bilinear", 0.9)
+SHALLOW, DEEP = (
+    np.random.default_rng(0).integers(0, values, (2, 20, 24)).astype(kind)
+    for values, kind in ((256, np.uint8), (65536, np.uint16))
+)
+
+
+@pytest.fixture
+def read_grey():
+    return ImageReader(GREY.to_dict(), (1, 16, 16))
+
+
+@pytest.mark.parametrize("pixels", [SHALLOW, DEEP, DEEP.astype(">u2")], ids=["uint8", "uint16", "big-endian"])
+@pytest.mark.parametrize(
+    "pack",
+    [
+        lambda pixels: pixels,
+        lambda pixels: pixels[..., None],
+        list,
+        lambda pixels: [encoded(Image.fromarray(one)) for one in pixels],
+    ],
+    ids=["array", "array with channel", "list", "files"],
+)
+def test_grey_pixels_and_files_are_read_as_at_evaluation(read_grey, pixels, pack):
+    pictures = [decode_image(encoded(Image.fromarray(one)), "here", channels=1) for one in pixels]
+    expected = torch.stack([eval_transform(GREY)(picture) for picture in pictures])
+    assert torch.equal(read_grey(pack(pixels)), expected)
+    assert expected.shape == (2, 1, 16, 16)
+
+
+def test_a_colour_file_for_a_grey_network_becomes_luminance(read_grey, pictures):
+    grey = pictures[0].convert("L")
+    assert torch.equal(read_grey([encoded(pictures[0])])[0], eval_transform(GREY)(grey))
+
+
+def test_grey_floats_are_normalised_only(read_grey):
+    images = np.random.default_rng(0).random((2, 1, 16, 16), dtype=np.float32)
+    torch.testing.assert_close(read_grey(images), (torch.tensor(images) - 0.4) / 0.25)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (np.zeros((1, 4, 4, 3), np.uint8), r"image 0 has shape \(4, 4, 3\) and type uint8; send float32"),
+        (np.zeros((4, 4, 1), np.uint8), r"images form a batch, got an array of shape \(4, 4, 1\)"),
+        (
+            np.full((1, 4, 4), 256),
+            "from 0 to 255, got 256 to 256 in image 0 of type int64.* type uint16 from 0",
+        ),
+        (np.zeros((1, 3, 16, 16)), r"images have the shape \(any number, 1, 16, 16\), got \(1, 3, 16, 16\)"),
+        ([np.zeros((0, 4), np.uint16)], r"an image has pixels, image 0 has shape \(0, 4\)"),
+    ],
+)
+def test_what_is_no_grey_image_is_refused(read_grey, given, message):
+    with pytest.raises(ValueError, match=message):
+        read_grey(given)
+
+
+def test_a_file_of_which_the_grey_is_not_known_in_full_is_refused_with_the_reason(read_grey):
+    with pytest.raises(ValueError, match="image 1: of 16-bit grey with alpha only 8 bits can be read"):
+        read_grey([encoded(Image.fromarray(DEEP[0])), grey_and_alpha_of_16_bits()])

@@ -17,6 +17,7 @@ from pipeline.recipe import TrainingConfig
 from pipeline.storage import StoragePath
 from pipeline.training.plan import plan_training
 from pipeline.training.trainer import run_training
+from tests.training.training_under_test import tiny_job as bn_job
 
 
 def _ignore(_progress):
@@ -41,6 +42,20 @@ def test_two_workers_train_to_the_weights_of_one_with_the_same_global_batch(digi
     one, *others = weights
     for other in others:
         torch.testing.assert_close(other, one, rtol=0, atol=1e-5)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_two_workers_remember_the_statistics_of_all_their_images(digits, tmp_path):
+    statistics = []
+    for workers in (1, 2):
+        # At no rate worth the name the stem sees the same in both, so its means differ by the images alone.
+        job = bn_job(epochs=1, warmup_epochs=0, batch_size=64, lr=1e-30, workers=workers)
+        result = train(plan_training(job, digits), tmp_path, name=f"statistics-{workers}")
+        weights = load_file(result.checkpoint.local_path / "model.safetensors")
+        statistics.append(weights["backbone.bn1.running_mean"])
+    alone, together = statistics
+    assert alone.abs().max() > 0.01
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from pipeline.networks import AdaptiveDepthNetwork
 from pipeline.recipe import TrainingConfig
 from pipeline.training.optimisation import build_criterion, build_optimizer, build_scheduler
 
@@ -33,6 +34,53 @@ def test_norms_biases_and_position_embeddings_are_not_decayed(network, optimizer
     names = {name for name, parameter in network.named_parameters() if id(parameter) in free}
     assert {"backbone.pos_embed", "backbone.cls_token", "skip_norms.blocks.0.norm1.weight"} <= names
     assert not any(name.endswith("qkv.weight") for name in names)
+
+
+def _decays(network, **settings):
+    """Return the weight decay of every parameter by name."""
+    recipe = TrainingConfig(epochs=1, weight_decay=0.01, **settings)
+    decays = {
+        id(parameter): group["weight_decay"]
+        for group in build_optimizer(network, recipe).param_groups
+        for parameter in group["params"]
+    }
+    return {name: decays[id(parameter)] for name, parameter in network.named_parameters()}
+
+
+@pytest.fixture(scope="session")
+def resnet():
+    return AdaptiveDepthNetwork.from_timm("resnet18", num_classes=3, image_size=32, channels=[8, 8, 8, 8])
+
+
+def test_of_a_resnet_kernels_alone_are_decayed_and_no_norm_or_bias(resnet):
+    decays, weights = _decays(resnet), dict(resnet.named_parameters())
+    assert {name for name, decay in decays.items() if decay} == {
+        name for name, weight in weights.items() if weight.ndim > 1
+    }
+    assert decays["backbone.fc.bias"] == decays["skip_norms.layer1.0.bn1.weight"] == 0
+
+
+@pytest.mark.parametrize("layer_decay", [None, 0.5])
+@pytest.mark.parametrize("backbone", ["resnet", "network"])
+def test_decay_all_decays_every_parameter(backbone, layer_decay, request):
+    decays = _decays(request.getfixturevalue(backbone), decay_all=True, layer_decay=layer_decay)
+    assert set(decays.values()) == {0.01}
+
+
+def test_decay_all_leaves_rates_of_layers_as_they_are(network):
+    def scales(**settings):
+        optimizer = build_optimizer(network, TrainingConfig(epochs=1, layer_decay=0.5, **settings))
+        return {
+            id(weight): group["lr_scale"] for group in optimizer.param_groups for weight in group["params"]
+        }
+
+    assert scales(decay_all=True) == scales()
+
+
+@pytest.mark.parametrize(("optimizer", "is_nesterov"), [("momentum", False), ("sgd", True)])
+def test_momentum_is_plain_sgd_and_sgd_is_nesterovs(network, optimizer, is_nesterov):
+    built = build_optimizer(network, TrainingConfig(epochs=1, optimizer=optimizer))
+    assert (type(built), built.defaults["nesterov"]) == (torch.optim.SGD, is_nesterov)
 
 
 def test_cosine_rises_linearly_and_falls_to_zero(network):

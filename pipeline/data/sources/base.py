@@ -12,6 +12,9 @@ from pipeline.errors import JobError
 UNKNOWN_LABEL = -1
 """Stands in `ImageSource.labels` for a label that is null or names no class."""
 
+BYTES_A_PIXEL = {"RGB": 3, "L": 1, "F": 4}
+"""By the Pillow modes that images are read in."""
+
 
 class UnreadableImageError(JobError):
     """An image that cannot be decoded; the message names its file or row and the decoder's reason."""
@@ -20,8 +23,12 @@ class UnreadableImageError(JobError):
 class Images(Protocol):
     """Images by row number."""
 
-    def read(self, row: int) -> Image.Image:
-        """Return the image decoded to RGB.
+    def read(self, row: int, channels: int = 3) -> Image.Image:
+        """Return the image, decoded.
+
+        Args:
+            row: Its number.
+            channels: 3 for RGB, 1 for grey by the law of `serving.grey`.
 
         Raises:
             UnreadableImageError: If it is missing or cannot be decoded.
@@ -64,21 +71,27 @@ class ImageSource(Images, Protocol):
         """Return the file or row a person has to look at, such as `train.parquet row 12`."""
 
 
-def decode_image(encoded: bytes | memoryview, where: str) -> Image.Image:
-    """Return the RGB image that an encoded file holds.
+def decode_image(encoded: bytes | memoryview, where: str, channels: int = 3) -> Image.Image:
+    """Return the image that an encoded file holds.
 
     Args:
         encoded: A whole image file; any object with the buffer protocol will do.
         where: Its file or row, for the message.
+        channels: 3 for RGB, 1 for grey by the law of `serving.grey`.
 
     Returns:
         The image, decoded to its last byte, so that a file cut short is noticed.
 
     Raises:
-        UnreadableImageError: If Pillow cannot decode it, for whatever reason.
+        UnreadableImageError: If Pillow cannot decode it, for whatever reason, or its grey has no known range.
     """
     try:
         image = Image.open(io.BytesIO(encoded))
+        if channels == 1:
+            # Imported here: checks on nodes import this module, and `serving` takes seconds with its torch.
+            from pipeline.serving.grey import decode_grey
+
+            return decode_grey(image)
         image.load()
         return image if image.mode == "RGB" else image.convert("RGB")
     except Exception as err:  # Pillow's decoders raise nearly any type on broken bytes.

@@ -20,7 +20,7 @@ from PIL import Image
 
 from pipeline.data.cache import cache_folder, make_folder, write_once
 from pipeline.data.sources.arrow_images import ArrowImages
-from pipeline.data.sources.base import ImageSource, UnreadableImageError
+from pipeline.data.sources.base import BYTES_A_PIXEL, ImageSource, UnreadableImageError
 from pipeline.data.sources.view import SourceView
 from pipeline.errors import JobError
 
@@ -29,22 +29,24 @@ LIMIT_BYTES = 2 << 30
 of 224, fit, and no machine that trains misses 2 GiB of disk."""
 
 _SCHEMA = pa.schema([("width", pa.int32()), ("height", pa.int32()), ("pixels", pa.large_binary())])
+_MODES = {num_bytes: mode for mode, num_bytes in BYTES_A_PIXEL.items()}
 _ROWS_A_BATCH = 128
 
 _log = logging.getLogger(__name__)
 
 
-def keep_decoded(source: ImageSource, decoded_bytes: int | None) -> ImageSource:
+def keep_decoded(source: ImageSource, decoded_bytes: int | None, channels: int = 3) -> ImageSource:
     """Return the source with its images decoded once a machine, where they are few enough for that.
 
     Args:
         source: Opened already.
         decoded_bytes: Size of all its images as pixels; None if it is not known.
+        channels: Of the images that will be read.
     """
     is_in_memory = source.location.startswith("builtin:")
     if is_in_memory or not decoded_bytes or decoded_bytes > LIMIT_BYTES:
         return source
-    return DecodedSource(source, decoded_bytes)
+    return DecodedSource(source, decoded_bytes, channels)
 
 
 class DecodedSource(SourceView):
@@ -55,15 +57,17 @@ class DecodedSource(SourceView):
     Args:
         inner: The source.
         decoded_bytes: Size of all its images as pixels, at most `LIMIT_BYTES`.
+        channels: Of the images that are kept.
     """
 
-    def __init__(self, inner: ImageSource, decoded_bytes: int) -> None:
+    def __init__(self, inner: ImageSource, decoded_bytes: int, channels: int = 3) -> None:
         super().__init__(inner)
         self._decoded_bytes = decoded_bytes
+        self._channels = channels
         self._pixels: ArrowImages | None = None
 
-    def __reduce__(self) -> tuple[type["DecodedSource"], tuple[ImageSource, int]]:
-        return DecodedSource, (self._inner, self._decoded_bytes)
+    def __reduce__(self) -> tuple[type["DecodedSource"], tuple[ImageSource, int, int]]:
+        return DecodedSource, (self._inner, self._decoded_bytes, self._channels)
 
     def load(self) -> None:
         """Map the pixels of all images, after decoding them if no process of this machine has."""
@@ -74,21 +78,24 @@ class DecodedSource(SourceView):
         if self._pixels is None:
             self._inner.load()
 
-    def read(self, row: int) -> Image.Image:
-        """Return the image as RGB.
+    def read(self, row: int, channels: int = 3) -> Image.Image:
+        """Return the image; from the file that is kept where it has so many channels.
 
         Raises:
             UnreadableImageError: If it could not be decoded.
         """
-        pixels = None if self._pixels is None else self._pixels.encoded(row)
+        kept = self._pixels if channels == self._channels else None
+        pixels = None if kept is None else kept.encoded(row)
         if pixels is None:
-            return self._inner.read(row)
-        return Image.frombytes("RGB", (int(self._widths[row]), int(self._heights[row])), pixels)
+            return self._inner.read(row, channels)
+        width, height = int(self._widths[row]), int(self._heights[row])
+        return Image.frombytes(_MODES[len(pixels) // (width * height)], (width, height), pixels)
 
     @property
     def _file(self) -> Path:
-        """The file of this location in this state."""
-        key = hashlib.sha256(f"{self.location}\0{self.fingerprint}".encode()).hexdigest()[:32]
+        """The file of this location in this state, read as so many channels."""
+        read_as = "" if self._channels == 3 else f"\0{self._channels}"
+        key = hashlib.sha256(f"{self.location}\0{self.fingerprint}{read_as}".encode()).hexdigest()[:32]
         return cache_folder("pixels") / f"{key}.arrow"
 
     def _write(self) -> bool:
@@ -143,6 +150,6 @@ class DecodedSource(SourceView):
     def _try_read(self, row: int) -> Image.Image | None:
         """Return an image, None if it cannot be decoded."""
         try:
-            return self._inner.read(row)
+            return self._inner.read(row, self._channels)
         except UnreadableImageError:
             return None

@@ -14,7 +14,7 @@ _MAX_INK = 16  # load_digits gives 0 (paper) to 16 (ink)
 
 
 class DigitsSource:
-    """The digits as grey RGB images, classes `0` to `9`."""
+    """The digits as grey images, of RGB by default, classes `0` to `9`."""
 
     location = LOCATION
     class_names = tuple("0123456789")
@@ -36,9 +36,10 @@ class DigitsSource:
     def load(self) -> None:
         """Do nothing: scikit-learn holds the images in memory."""
 
-    def read(self, row: int) -> Image.Image:
+    def read(self, row: int, channels: int = 3) -> Image.Image:
         """Return the image of 8x8 pixels, ink white on black."""
-        return Image.fromarray(_digits()[0][row]).convert("RGB")
+        image = Image.fromarray(_digits()[0][row])
+        return image if channels == 1 else image.convert("RGB")
 
     def where(self, row: int) -> str:
         """Return the row in scikit-learn's order."""

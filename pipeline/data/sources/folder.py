@@ -56,8 +56,8 @@ class FolderSource:
     def load(self) -> None:
         """Do nothing: every image is a file of its own."""
 
-    def read(self, row: int) -> Image.Image:
-        """Return the image decoded to RGB.
+    def read(self, row: int, channels: int = 3) -> Image.Image:
+        """Return the image, decoded as `decode_image` does.
 
         Raises:
             UnreadableImageError: If the file is gone or cannot be decoded.
@@ -66,7 +66,7 @@ class FolderSource:
             encoded = (self._root / self._names[row]).read_bytes()
         except OSError as err:
             raise UnreadableImageError(f"{self.where(row)}: cannot be read ({err.strerror})") from err
-        return decode_image(encoded, self.where(row))
+        return decode_image(encoded, self.where(row), channels)
 
     def where(self, row: int) -> str:
         """Return the file's path below the location, such as `cat/17.png`."""

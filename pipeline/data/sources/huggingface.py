@@ -62,8 +62,8 @@ class HuggingFaceSource:
     def load(self) -> None:
         """Do nothing: the files are memory mapped."""
 
-    def read(self, row: int) -> Image.Image:
-        """Return the image decoded to RGB.
+    def read(self, row: int, channels: int = 3) -> Image.Image:
+        """Return the image, decoded as `decode_image` does.
 
         Raises:
             UnreadableImageError: If the row has no bytes, or they cannot be decoded.
@@ -71,7 +71,7 @@ class HuggingFaceSource:
         encoded = self._images.encoded(row)
         if encoded is None:
             raise UnreadableImageError(f"{self.where(row)}: the image has no bytes")
-        return decode_image(encoded, self.where(row))
+        return decode_image(encoded, self.where(row), channels)
 
     def where(self, row: int) -> str:
         """Return the row, counted from 0 over all files, such as `cifar10/train row 12`."""

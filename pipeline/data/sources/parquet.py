@@ -72,8 +72,8 @@ class ParquetSource:
         """Hold the image bytes of all files, in memory or memory mapped."""
         self._images()
 
-    def read(self, row: int) -> Image.Image:
-        """Return the image decoded to RGB.
+    def read(self, row: int, channels: int = 3) -> Image.Image:
+        """Return the image, decoded as `decode_image` does.
 
         Raises:
             UnreadableImageError: If the row has no bytes, or they cannot be decoded.
@@ -81,7 +81,7 @@ class ParquetSource:
         encoded = self._images().encoded(row)
         if encoded is None:
             raise UnreadableImageError(f"{self.where(row)}: image.bytes is null")
-        return decode_image(encoded, self.where(row))
+        return decode_image(encoded, self.where(row), channels)
 
     def where(self, row: int) -> str:
         """Return file and row within it, counted from 0, such as `train.parquet row 12`."""

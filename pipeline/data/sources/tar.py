@@ -67,8 +67,8 @@ class TarSource:
     def load(self) -> None:
         """Do nothing: every image is read by its offset."""
 
-    def read(self, row: int) -> Image.Image:
-        """Return the image decoded to RGB.
+    def read(self, row: int, channels: int = 3) -> Image.Image:
+        """Return the image, decoded as `decode_image` does.
 
         Raises:
             UnreadableImageError: If the sample has not one image, or it cannot be read or decoded.
@@ -82,7 +82,7 @@ class TarSource:
             encoded = self._reader.read(int(self._shards[row]), offset, num_bytes)
         except OSError as err:
             raise UnreadableImageError(f"{self.where(row)}: cannot be read ({err.strerror})") from err
-        return decode_image(encoded, self.where(row))
+        return decode_image(encoded, self.where(row), channels)
 
     def where(self, row: int) -> str:
         """Return shard and member, such as `train-0003.tar 000012.jpg`."""

@@ -49,9 +49,9 @@ class SourceView:
         """Bring all images within reach of this process and of those forked from it."""
         self._inner.load()
 
-    def read(self, row: int) -> Image.Image:
-        """Return the image decoded to RGB; raises UnreadableImageError if that fails."""
-        return self._inner.read(row)
+    def read(self, row: int, channels: int = 3) -> Image.Image:
+        """Return the image, decoded; raises UnreadableImageError if that fails."""
+        return self._inner.read(row, channels)
 
     def where(self, row: int) -> str:
         """Return the file or row a person has to look at."""

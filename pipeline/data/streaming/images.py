@@ -34,8 +34,8 @@ class StreamedImages:
     def load(self) -> None:
         """Do nothing: what is needed is fetched when it is."""
 
-    def read(self, row: int) -> Image.Image:
-        """Return the image decoded to RGB.
+    def read(self, row: int, channels: int = 3) -> Image.Image:
+        """Return the image, decoded as `decode_image` does.
 
         Raises:
             UnreadableImageError: If the row has no image, or it cannot be decoded.
@@ -43,7 +43,7 @@ class StreamedImages:
         """
         shard = int(np.searchsorted(self._ends, row, side="right"))
         local_row = row - int(self._ends[shard - 1] if shard else 0)
-        return read_row(self._images(shard), local_row, self.shards.names[shard])
+        return read_row(self._images(shard), local_row, self.shards.names[shard], channels)
 
     def _images(self, shard: int) -> ArrowImages:
         """Return an open shard; the one that was not read for the longest time makes room."""
@@ -55,9 +55,9 @@ class StreamedImages:
         return self._open[shard]
 
 
-def read_row(images: ArrowImages, row: int, shard: str) -> Image.Image:
+def read_row(images: ArrowImages, row: int, shard: str, channels: int) -> Image.Image:
     """Return an image of an open shard; raises UnreadableImageError naming shard and row."""
     encoded = images.encoded(row)
     if encoded is None:
         raise UnreadableImageError(f"{shard} row {row}: the row must have one image, it has none or two")
-    return decode_image(encoded, f"{shard} row {row}")
+    return decode_image(encoded, f"{shard} row {row}", channels)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
-from pipeline.data.bad_items import BadItems, find_unreadable_images
+from pipeline.data.bad_items import Decoded, decode_all
 from pipeline.data.sources.arrow_images import ArrowImages
 from pipeline.data.sources.labels import as_integers, index_labels, raw_label_text
 from pipeline.data.sources.parquet import declared_class_names
@@ -25,6 +25,7 @@ class ScannedSource:
 
     Args:
         shards: What is scanned; one shard at a time is on this machine, and the next one.
+        channels: Which the images are read with.
 
     Raises:
         RequestError: If a shard lacks a column, or the labels of two are of different kinds.
@@ -32,15 +33,14 @@ class ScannedSource:
 
     Attributes:
         shard_rows: Number of rows of every shard; shape (shards,).
-        unreadable: Rows whose image cannot be decoded.
-        decoded_bytes: Size of all images as pixels.
+        decoded: What decoding all images has shown.
     """
 
-    def __init__(self, shards: Shards) -> None:
+    def __init__(self, shards: Shards, channels: int = 3) -> None:
         self.location, self.fingerprint = shards.location, shards.fingerprint
         self._names = shards.names
-        self.unreadable: BadItems = {}
-        self.decoded_bytes = 0
+        self._channels = channels
+        self.decoded = Decoded()
         rows: list[int] = []
         labels: list[pa.Array] = []
         declared = None
@@ -79,16 +79,16 @@ class ScannedSource:
     def load(self) -> None:
         """Do nothing: no image is read again."""
 
-    def read(self, row: int) -> Image.Image:
+    def read(self, row: int, channels: int = 3) -> Image.Image:
         """Refuse: shards have gone again."""
         raise NotImplementedError(f"images are looked at shard by shard, got row {row}")
 
     def _check(self, table: pa.Table, name: str, *, first_row: int) -> None:
         """Decode all images of a shard and keep what is wrong with them."""
         shard = _OneShard(ArrowImages(table["bytes"].chunks), name)
-        bad, decoded_bytes = find_unreadable_images(shard, range(table.num_rows), lambda _: None)
-        self.unreadable |= {first_row + row: reason for row, reason in bad.items()}
-        self.decoded_bytes += decoded_bytes
+        decoded = decode_all(shard, range(table.num_rows), lambda _: None, self._channels)
+        decoded.bad = {first_row + row: reason for row, reason in decoded.bad.items()}
+        self.decoded.add(decoded)
 
 
 class _OneShard:
@@ -98,9 +98,9 @@ class _OneShard:
         self._images = images
         self._name = name
 
-    def read(self, row: int) -> Image.Image:
+    def read(self, row: int, channels: int = 3) -> Image.Image:
         """Return an image; raises UnreadableImageError."""
-        return read_row(self._images, row, self._name)
+        return read_row(self._images, row, self._name, channels)
 
 
 def _tables(shards: Shards) -> Iterator[pa.Table]:
