@@ -238,7 +238,7 @@ class DistillationConfig(Section):
     stochastic_depth: StochasticDepth = Field(
         "all",
         description="where drop_path_rate drops blocks: in all depths, or in the super-net alone (the "
-        "authors; no better as measured): a student then runs whole behind its first skipped stage",
+        "authors; no better as measured): a student then drops none from its first skipped stage on",
     )
     teacher: TeacherConfig | None = Field(
         None, description="a trained network that teaches the whole network"
