@@ -168,19 +168,14 @@ def _floor_problems(job: Job, network: AdaptiveDepthNetwork) -> list[str]:
 
 def _distillation_problems(job: Job, network: AdaptiveDepthNetwork) -> list[str]:
     """Return which settings of the distillation the network gives nothing to act on."""
-    problems, rule, num_stages = [], job.distillation, len(network.layouts)
-    if rule.is_changed("stochastic_depth") and not network.drops_paths:
-        problems.append(
-            "distillation.stochastic_depth has no effect where no block is dropped, got "
-            f"{rule.stochastic_depth} for {network.name}, whose drop_path_rate is 0; leave it out, or write "
-            "such as backbone.kwargs: {drop_path_rate: 0.1}"
-        )
-    if rule.feature_stages == "all_but_first" and num_stages == 1:
-        problems.append(
-            f"distillation.feature_stages: all_but_first needs several stages, got {network.name} with one; "
-            "write all"
-        )
-    return problems
+    rule = job.distillation
+    if network.drops_paths or not rule.is_changed("stochastic_depth"):
+        return []
+    return [
+        "distillation.stochastic_depth has no effect where no block is dropped, got "
+        f"{rule.stochastic_depth} for {network.name}, whose drop_path_rate is 0; leave it out, or write "
+        "such as backbone.kwargs: {drop_path_rate: 0.1}"
+    ]
 
 
 def _data_problems(job: Job) -> list[str]:

@@ -220,7 +220,9 @@ class DistillationConfig(Section):
         None, description="divides the pooled outputs that are compared; without it temperature does"
     )
     feature_stages: FeatureStages = Field(
-        "all", description="whose outputs are compared; the authors leave a ResNet's first stage out"
+        "all",
+        description="whose outputs are compared; the authors leave a ResNet's first stage out (no better as "
+        "measured)",
     )
     students: Students = Field(
         "base_and_sampled",
@@ -236,7 +238,7 @@ class DistillationConfig(Section):
     stochastic_depth: StochasticDepth = Field(
         "all",
         description="where drop_path_rate drops blocks: in all depths, or in the super-net alone (the "
-        "authors); a student then runs all blocks that it has from its first skipped stage on",
+        "authors; no better as measured): a student then drops none from its first skipped stage on",
     )
     teacher: TeacherConfig | None = Field(
         None, description="a trained network that teaches the whole network"

@@ -28,6 +28,11 @@ NUM_IMAGES, NUM_CLASSES = 3, 2
 """Of a batch, chosen: more than one image, which BatchNorm needs, and not as many as classes."""
 
 KWARGS, TEACHER_KWARGS = "backbone.kwargs", "distillation.teacher.kwargs"
+WITHOUT_FEATURES = {
+    "distillation.features": 0.0,
+    "distillation.feature_temperature": None,
+    "distillation.feature_stages": "all",
+}
 
 
 def without_refused_arguments(job: Job) -> tuple[Job, list[str]]:
@@ -83,7 +88,7 @@ def _explain_step(job: Job, network: AdaptiveDepthNetwork, error: Exception, *, 
             f"training.batch_size must give every worker two images at a time for {name}, got 1 after "
             f"accumulation_steps and workers ({in_a_line(error)}); raise it"
         ]
-    plain = job.override({"distillation.features": 0.0})
+    plain = job.override(WITHOUT_FEATURES)
     if features and _step_failure(plain, network, num_images=num_images) is None:
         return [
             f"distillation.features compares what stages return, got {features:g} for {name}, whose stages "

@@ -40,6 +40,9 @@ class SelfDistillation(nn.Module):
         rule: How the students learn.
         criterion: Of the targets.
         teacher: Teaches the super-net beside the targets; None where the rule has none.
+
+    Raises:
+        ValueError: If the rule leaves no stage to compare.
     """
 
     def __init__(
@@ -50,6 +53,10 @@ class SelfDistillation(nn.Module):
         teacher: Teacher | None = None,
     ) -> None:
         super().__init__()
+        if rule.feature_stages == "all_but_first" and len(network.layouts) == 1:
+            raise ValueError(
+                f"feature_stages: all_but_first needs several stages, got {network.name} with one; write all"
+            )
         # In a tuple it is no submodule: it neither learns, nor is it stored, nor reduced over workers.
         self._teachers: tuple[Teacher, ...] = () if teacher is None else (teacher,)
         self.network = network
