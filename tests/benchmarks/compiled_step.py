@@ -4,8 +4,8 @@ Compilation fuses what stands between convolutions and matrix products; these st
 they are most of a step.
 
 Run:      python -m tests.benchmarks.compiled_step
-Expect:   about as fast on a CPU
-Takes:    about half an hour on two CPU cores, most of it compilation
+Expect:   0.8 to 1.1 times as fast in float32 on a CPU without AVX-512; see RESULTS.md
+Takes:    about half an hour on two idle CPU cores, most of it compilation
 """
 
 import time
