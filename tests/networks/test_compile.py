@@ -73,7 +73,8 @@ def test_a_network_of_every_split_compiles_each_structure_once():
         ).description
     )
     rule = DistillationConfig()
-    first, second = graphs_after_each_epoch(network, SplitSchedule(network, rule, seed=0), rule, epochs=2)
+    schedule = SplitSchedule(network, rule, seed=0)
+    first, second = graphs_after_each_epoch(network, schedule, rule, epochs=2, updates=20)
     # Stem and head; whole stages; skipped ones, of which the first has two.
     assert first == second == 2 + 4 + 5
 

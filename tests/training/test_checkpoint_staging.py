@@ -12,6 +12,7 @@ ROOT = str(SCRIPT.parents[2])
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.faults
 def test_a_machine_that_rank_0_has_left_is_cleared(tmp_path):
     storage, first, second = (tmp_path / name for name in ("storage", "first", "second"))
