@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# timm's RandAugment ends a training with Pillow 13, after some hundred images.
+# timm's RandAugment ends a training with Pillow 13, at a few images in a thousand.
 #
 # Versions:  timm 1.0.31, Pillow 13.0.0 against 12.0.0, torch 2.14.1, torchvision 0.29.1
 # Guess:     rand-m9-mstd0.5-inc1, the usual policy of timm's recipes, works with every Pillow that pip installs.
 # Seen:      its magnitude is drawn around 9 with a deviation of 0.5, so some draws reach 10, for which PosterizeIncreasing
 #            keeps 4 - 4 = 0 bits of a colour. Pillow 12 makes such an image black; Pillow 13 raises
-#            "ValueError: bits must be between or equal to 1 and 8". At the first image nothing is wrong.
+#            "ValueError: bits must be between or equal to 1 and 8". The first images of a run pass.
 # Way out:   let 0 bits mean a black image, as it did, or draw no magnitude above 9.
 set -euo pipefail
 folder=$(mktemp -d)
